@@ -1,0 +1,5 @@
+//! The appointment service: its events and API bodies.
+
+mod events;
+
+pub use events::*;

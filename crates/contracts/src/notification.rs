@@ -1,0 +1,1 @@
+//! The notification service: its API bodies. It publishes nothing.

@@ -1,0 +1,4 @@
+//! Runtime plumbing of the services, without a business noun in it.
+
+pub mod bus;
+pub mod outcome;

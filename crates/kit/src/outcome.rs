@@ -1,0 +1,77 @@
+//! Done, refused by the business, or broken.
+
+use std::{error::Error, fmt};
+
+use hospital_types::Refusal;
+
+/// What every operation comes to.
+pub type Outcome<T, R> = Result<T, Failure<R>>;
+
+/// Why an operation is not done.
+#[derive(Debug)]
+pub enum Failure<R> {
+    /// The business said no. Nothing was changed.
+    Refused(R),
+    /// Our fault or the network's.
+    Broken(Broken),
+}
+
+/// What a broken operation means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenKind {
+    /// Nothing was changed, or it cannot be known; the same request, with its key, may succeed later. HTTP 503.
+    Unavailable,
+    /// A defect. HTTP 500.
+    Defect,
+}
+
+/// Our fault or the network's: opaque to clients, logged once with its chain, at the edge.
+#[derive(Debug)]
+pub struct Broken {
+    kind: BrokenKind,
+    doing: &'static str,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Broken {
+    pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: BrokenKind::Unavailable, doing, source: Some(source.into()) }
+    }
+
+    pub fn defect(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: BrokenKind::Defect, doing, source: Some(source.into()) }
+    }
+
+    pub const fn kind(&self) -> BrokenKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.doing)?;
+        let mut cause = self.source.as_deref().map(|e| e as &(dyn Error + 'static));
+        while let Some(e) = cause {
+            write!(f, ": {e}")?;
+            cause = e.source();
+        }
+        Ok(())
+    }
+}
+impl Error for Broken {}
+
+impl<R: Refusal> From<R> for Failure<R> {
+    fn from(refused: R) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl<R> Failure<R> {
+    /// The same failure in the words of an enclosing use case.
+    pub fn map<S>(self, refused: impl FnOnce(R) -> S) -> Failure<S> {
+        match self {
+            Self::Refused(r) => Failure::Refused(refused(r)),
+            Self::Broken(b) => Failure::Broken(b),
+        }
+    }
+}
