@@ -2,3 +2,10 @@
 
 pub mod bus;
 pub mod outcome;
+pub mod clock;
+pub mod consumer;
+pub mod db;
+pub mod inbox;
+pub mod migrate;
+pub mod outbox;
+pub mod relay;

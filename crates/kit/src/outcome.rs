@@ -34,7 +34,10 @@ pub struct Broken {
 }
 
 impl Broken {
-    pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn unavailable(
+        doing: &'static str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         Self { kind: BrokenKind::Unavailable, doing, source: Some(source.into()) }
     }
 
@@ -73,5 +76,11 @@ impl<R> Failure<R> {
             Self::Refused(r) => Failure::Refused(refused(r)),
             Self::Broken(b) => Failure::Broken(b),
         }
+    }
+}
+
+impl<R> From<Broken> for Failure<R> {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
     }
 }

@@ -1,0 +1,250 @@
+//! Runs a consumer: a batch per poll, its effect and its inbox rows in one transaction, offsets committed after it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use hospital_contracts::CloudEvent;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bus::{BusError, Consumer, Received, Record, SharedBus},
+    db::Db,
+    inbox::{self, Consume, Poison},
+    outcome::{BrokenKind, Failure},
+};
+
+/// How a consumer paces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerSettings {
+    pub batch: usize,
+    /// How long one poll waits for records.
+    pub wait: Duration,
+    /// How often an event that breaks the consumer by a defect is tried before it is put aside as poison. Trouble that passes, such as
+    /// a database that is away, is waited out however long it takes.
+    pub attempts: u32,
+}
+
+impl Default for ConsumerSettings {
+    fn default() -> Self {
+        Self { batch: 500, wait: Duration::from_millis(500), attempts: 5 }
+    }
+}
+
+/// The dead-letter topic of a consumer group for a topic.
+pub fn dead_letter_topic(topic: &str, group: &str) -> String {
+    format!("{topic}.{group}.dlq")
+}
+
+/// Consumes until told to stop; survives the loss of the database and of the bus.
+pub async fn run(
+    db: Db,
+    bus: SharedBus,
+    consumer: Arc<dyn Consume>,
+    settings: ConsumerSettings,
+    stop: CancellationToken,
+) {
+    let mut pause = Pause::new(stop.clone());
+    while !stop.is_cancelled() {
+        let member = bus.subscribe(consumer.group(), consumer.topics()).await;
+        let ended = match member {
+            Ok(member) => {
+                let mut member = Member {
+                    db: &db,
+                    bus: &bus,
+                    consumer: &*consumer,
+                    member,
+                    settings,
+                    pause: &mut pause,
+                };
+                member.consume(&stop).await
+            }
+            Err(e) => Err(e),
+        };
+        if let Err(e) = ended {
+            tracing::warn!(group = consumer.group(), error = %e, "the consumer lost the bus; it joins again");
+            pause.next().await;
+        }
+    }
+}
+
+/// Growing pauses that a stop cuts short: 50 ms, doubled up to 5 s.
+struct Pause {
+    count: u32,
+    stop: CancellationToken,
+}
+
+impl Pause {
+    const fn new(stop: CancellationToken) -> Self {
+        Self { count: 0, stop }
+    }
+
+    async fn next(&mut self) {
+        let time = Duration::from_millis(50) * 2u32.pow(self.count.min(7));
+        self.count += 1;
+        // Whether the pause is over or the stop came makes no difference here; the caller looks.
+        let _ = timeout(time.min(Duration::from_secs(5)), self.stop.cancelled()).await;
+    }
+}
+
+struct Member<'a> {
+    db: &'a Db,
+    bus: &'a SharedBus,
+    consumer: &'a dyn Consume,
+    member: Box<dyn Consumer>,
+    settings: ConsumerSettings,
+    pause: &'a mut Pause,
+}
+
+/// How a batch ended.
+enum Applied {
+    All,
+    /// The stop came first; nothing may be committed.
+    Stopped,
+}
+
+impl Member<'_> {
+    async fn consume(&mut self, stop: &CancellationToken) -> Result<(), BusError> {
+        while !stop.is_cancelled() {
+            let batch = tokio::select! {
+                batch = self.member.poll(self.settings.batch, self.settings.wait) => batch?,
+                () = stop.cancelled() => return Ok(()),
+            };
+            if batch.is_empty() {
+                continue;
+            }
+            match self.apply(&batch, stop).await? {
+                Applied::All => self.commit(&batch).await?,
+                Applied::Stopped => return Ok(()),
+            }
+            self.pause.count = 0;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, batch: &[Received]) -> Result<(), BusError> {
+        match self.member.commit(batch).await {
+            // Its records come again elsewhere, and the inbox knows them.
+            Err(BusError::Revoked) => self.member.rewind().await,
+            other => other,
+        }
+    }
+
+    async fn apply(
+        &mut self,
+        batch: &[Received],
+        stop: &CancellationToken,
+    ) -> Result<Applied, BusError> {
+        let mut events = Vec::with_capacity(batch.len());
+        for record in batch {
+            match CloudEvent::from_record(&record.topic, &record.headers, record.value.clone()) {
+                Ok(event) => events.push((event, record)),
+                Err(e) => self.bury(record, &e.to_string(), 1).await?,
+            }
+        }
+        let all: Vec<CloudEvent> = events.iter().map(|(event, _)| event.clone()).collect();
+        match self.settle(&all, stop).await {
+            Settled::Done => return Ok(Applied::All),
+            Settled::Stopped => return Ok(Applied::Stopped),
+            Settled::Poison(_) => {}
+        }
+        // One of them is poison: one by one, so that the others are not held up. What follows a poisoned event of an aggregate in
+        // this batch is judged by its version like any other.
+        let mut buried = HashSet::new();
+        for (event, record) in &events {
+            match self.settle(std::slice::from_ref(event), stop).await {
+                Settled::Done => {}
+                Settled::Stopped => return Ok(Applied::Stopped),
+                Settled::Poison((reason, attempts)) => {
+                    if buried.insert(event.id) {
+                        self.bury(record, &reason.0, attempts).await?;
+                    }
+                }
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    /// Applies events in one transaction; waits out what passes.
+    async fn settle(&mut self, events: &[CloudEvent], stop: &CancellationToken) -> Settled {
+        let mut defects = 0;
+        loop {
+            let started = std::time::Instant::now();
+            let group = self.consumer.group();
+            match inbox::once(self.db, self.consumer, events).await {
+                Ok(fresh) => {
+                    metrics::histogram!("consumer_batch_seconds", "group" => group)
+                        .record(started.elapsed());
+                    metrics::counter!("consumer_events_total", "group" => group, "end" => "applied")
+                        .increment(fresh as u64);
+                    metrics::counter!("consumer_events_total", "group" => group, "end" => "duplicate")
+                        .increment((events.len() - fresh) as u64);
+                    return Settled::Done;
+                }
+                Err(Failure::Refused(poison)) => return Settled::Poison((poison, defects + 1)),
+                Err(Failure::Broken(e)) if e.kind() == BrokenKind::Unavailable => {
+                    tracing::warn!(group, error = %e, "events wait in the bus; the consumer tries again");
+                }
+                Err(Failure::Broken(e)) => {
+                    tracing::error!(group, error = %e, "an event breaks the consumer");
+                    defects += 1;
+                    // In a batch, find out whose fault it is before trying again.
+                    if events.len() > 1 || defects >= self.settings.attempts {
+                        return Settled::Poison((Poison(e.to_string()), defects));
+                    }
+                }
+            }
+            self.pause.next().await;
+            if stop.is_cancelled() {
+                return Settled::Stopped;
+            }
+        }
+    }
+
+    /// Puts a record aside in the dead-letter topic, with the reason and where it came from in headers.
+    async fn bury(
+        &mut self,
+        record: &Received,
+        reason: &str,
+        attempts: u32,
+    ) -> Result<(), BusError> {
+        let group = self.consumer.group();
+        let now = self.db.clock().now().to_string();
+        let mut headers = record.headers.clone();
+        headers.retain(|(name, _)| !name.starts_with("dlq_"));
+        for (name, value) in [
+            ("dlq_reason", reason.chars().take(500).collect()),
+            ("dlq_attempts", attempts.to_string()),
+            ("dlq_time", now),
+            ("dlq_topic", record.topic.clone()),
+            ("dlq_partition", record.partition.to_string()),
+            ("dlq_offset", record.offset.to_string()),
+            ("dlq_group", group.to_owned()),
+        ] {
+            headers.push((name.to_owned(), value));
+        }
+        tracing::error!(
+            group,
+            topic = record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            reason,
+            "a record was put aside in the dead-letter topic"
+        );
+        metrics::counter!("consumer_events_total", "group" => group, "end" => "dead-lettered")
+            .increment(1);
+        self.bus
+            .publish(vec![Record {
+                topic: dead_letter_topic(&record.topic, group),
+                key: record.key.clone().unwrap_or_default(),
+                headers,
+                value: record.value.clone(),
+            }])
+            .await
+    }
+}
+
+enum Settled {
+    Done,
+    Stopped,
+    Poison((Poison, u32)),
+}

@@ -1,0 +1,184 @@
+//! The one way into a service's database.
+//!
+//! Commands go through one of three doors of the same shape: [`idempotency::once`](crate::idempotency::once) for HTTP writes,
+//! [`inbox::once`](crate::inbox::once) for events, [`Db::write`] for scheduled work. Behind each door stands a unit of work,
+//! [`Tx`], that queues its writes and sends them in one flight. Reads that only feed a page use [`Db::read`].
+
+mod error;
+mod tx;
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures_util::future::try_join_all;
+use hospital_types::Actor;
+use tokio::sync::Notify;
+use tokio_postgres::{NoTls, Row};
+
+pub use self::{
+    error::{broken, is_unavailable},
+    tx::{Param, Statement, Tx, Unit, Written},
+};
+use crate::{
+    clock::Clock,
+    outcome::{Broken, Outcome},
+};
+
+/// How a service reaches its schema.
+#[derive(Clone)]
+pub struct DbSettings {
+    pub url: String,
+    /// The schema, which is also the service's name; its role is `hospital_<schema>`.
+    pub schema: &'static str,
+    pub pool_size: usize,
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+}
+
+impl DbSettings {
+    pub fn new(url: impl Into<String>, schema: &'static str) -> Self {
+        Self {
+            url: url.into(),
+            schema,
+            pool_size: 16,
+            statement_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A service's database: a pool of connections that see its own schema and nothing else.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    config: Arc<tokio_postgres::Config>,
+    schema: &'static str,
+    clock: Clock,
+    appended: Arc<Notify>,
+}
+
+impl Db {
+    /// Makes the pool. No connection is opened yet, so this succeeds while the server is away.
+    pub fn new(settings: &DbSettings, clock: Clock) -> Result<Self, Broken> {
+        let config = Arc::new(session_config(settings)?);
+        let manager = Manager::from_config(
+            (*config).clone(),
+            NoTls,
+            // A unit of work gives a connection back only out of its transaction, so there is nothing to clean.
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .wait_timeout(Some(Duration::from_secs(2)))
+            .create_timeout(Some(Duration::from_secs(2)))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| Broken::defect("making the connection pool", e))?;
+        Ok(Self { pool, config, schema: settings.schema, clock, appended: Arc::default() })
+    }
+
+    pub const fn schema(&self) -> &'static str {
+        self.schema
+    }
+
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Opens a connection of its own, outside the pool: for the relay's leader, which holds a session lock.
+    pub(crate) fn config(&self) -> &tokio_postgres::Config {
+        &self.config
+    }
+
+    /// Resolves after a unit of work with events has committed.
+    pub(crate) fn appended(&self) -> &Notify {
+        &self.appended
+    }
+
+    async fn connection(&self) -> Result<Object, Broken> {
+        self.pool.get().await.map_err(|e| Broken::unavailable("taking a database connection", e))
+    }
+
+    /// The door for work that no request and no event asked for.
+    pub async fn write<T, R>(
+        &self,
+        unit: Unit,
+        work: impl AsyncFnOnce(&mut Tx<R>) -> Outcome<T, R>,
+    ) -> Outcome<T, R> {
+        let mut tx = self.begin(unit).await?;
+        match work(&mut tx).await {
+            Ok(value) => tx.commit().await.map(|()| value),
+            Err(failure) => {
+                tx.abandon().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Opens a unit of work. Only the doors do; nothing has been sent to the server yet.
+    pub(crate) async fn begin<R>(&self, unit: Unit) -> Result<Tx<R>, Broken> {
+        let connection = self.connection().await?;
+        Ok(Tx::new(connection, unit, self.clock.now(), Arc::clone(&self.appended)))
+    }
+
+    /// Runs one query outside any transaction, in one round trip.
+    pub async fn read(&self, query: Statement) -> Result<Vec<Row>, Broken> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(query.sql)
+            .await
+            .map_err(|e| broken("preparing a query", e))?;
+        connection
+            .query(&statement, &query.params())
+            .await
+            .map_err(|e| broken("running a query", e))
+    }
+
+    /// Answers whether the database can be reached and the service's role can work in it.
+    pub async fn ready(&self) -> Result<(), Broken> {
+        self.read(Statement { sql: "SELECT 1", values: Vec::new() }).await.map(|_| ())
+    }
+
+    /// Prepares statements on a connection and gives back the first that does not prepare. A test runs every statement of every
+    /// service through it.
+    pub async fn prepares(&self, statements: &[&'static str]) -> Result<(), Broken> {
+        let connection = self.connection().await?;
+        try_join_all(statements.iter().map(|sql| connection.prepare(sql)))
+            .await
+            .map(|_| ())
+            .map_err(|e| broken("preparing a statement", e))
+    }
+
+    /// Closes the pool; connections in use are closed as they come back.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+fn session_config(settings: &DbSettings) -> Result<tokio_postgres::Config, Broken> {
+    let mut config: tokio_postgres::Config = settings
+        .url
+        .parse()
+        // The parser's own error may quote the URL, and the URL holds a password.
+        .map_err(|_| Broken::defect("reading the database URL", "it is not a PostgreSQL URL"))?;
+    let schema = settings.schema;
+    let (statement_ms, lock_ms) =
+        (settings.statement_timeout.as_millis(), settings.lock_timeout.as_millis());
+    config
+        .application_name(format!("hospital-{schema}"))
+        .connect_timeout(Duration::from_secs(2))
+        .keepalives_idle(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(10))
+        .options(format!(
+            "-c search_path={schema} -c role=hospital_{schema} -c statement_timeout={statement_ms} \
+             -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout=10000 \
+             -c default_transaction_isolation=read\\ committed -c timezone=UTC \
+             -c plan_cache_mode=force_generic_plan"
+        ));
+    Ok(config)
+}
+
+/// The unit of work of scheduled tasks.
+pub fn scheduled(name: &'static str) -> Unit {
+    Unit { name, actor: Actor::system(name), traceparent: None }
+}

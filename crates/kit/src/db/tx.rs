@@ -1,0 +1,261 @@
+use std::sync::Arc;
+
+use deadpool_postgres::Object;
+use futures_util::future::{join_all, try_join_all};
+use hospital_types::Actor;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_postgres::{Row, types::ToSql};
+
+use super::error::{broken, constraint_of};
+use crate::outcome::{Failure, Outcome};
+
+/// An owned parameter, so that a statement can wait in the queue.
+pub type Param = Box<dyn ToSql + Sync + Send>;
+
+/// One statement of a unit of work: SQL known at compile time, values owned.
+pub struct Statement {
+    pub sql: &'static str,
+    pub values: Vec<Param>,
+}
+
+impl Statement {
+    pub(crate) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.values.iter().map(|v| &**v as _).collect()
+    }
+}
+
+/// Makes a [`Statement`](crate::db::Statement) from SQL and owned values.
+#[macro_export]
+macro_rules! sql {
+    ($sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::db::Statement { sql: $sql, values: vec![$(Box::new($value) as $crate::db::Param),*] }
+    };
+}
+
+/// What a unit of work is called and for whom it works. Rows, spans and metrics carry the name.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Such as `appointment.book`.
+    pub name: &'static str,
+    pub actor: Actor,
+    /// The W3C trace that the work belongs to; its events carry it on.
+    pub traceparent: Option<String>,
+}
+
+/// A unit of work. Writes wait in a queue and travel together, in one round trip, when something is read or at the end; the first
+/// error in order decides. A connection leaves it only outside of a transaction: one that is dropped half-way is closed.
+pub struct Tx<R> {
+    connection: Option<Object>,
+    queue: Vec<Statement>,
+    refusals: Vec<(&'static str, R)>,
+    unit: Unit,
+    now: Timestamp,
+    appended: Arc<Notify>,
+    wake_relay: bool,
+    flights: u32,
+    /// Whether the last flight ran to its last statement on the server.
+    ended: bool,
+    /// The constraint that the first error violated.
+    violated: Option<String>,
+}
+
+impl<R> Tx<R> {
+    pub(super) fn new(
+        connection: Object,
+        unit: Unit,
+        now: Timestamp,
+        appended: Arc<Notify>,
+    ) -> Self {
+        let mut queue = Vec::with_capacity(12);
+        queue.push(Statement { sql: "BEGIN", values: Vec::new() });
+        Self {
+            connection: Some(connection),
+            queue,
+            refusals: Vec::new(),
+            unit,
+            now,
+            appended,
+            wake_relay: false,
+            flights: 0,
+            ended: false,
+            violated: None,
+        }
+    }
+
+    /// The time of this unit of work: every row it writes carries the same.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub const fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    pub const fn actor(&self) -> &Actor {
+        &self.unit.actor
+    }
+
+    /// How many round trips it has taken so far.
+    pub const fn flights(&self) -> u32 {
+        self.flights
+    }
+
+    /// How many statements wait in the queue.
+    pub(crate) const fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Queues a write. Whether it succeeded shows when the queue is sent; nothing after it takes effect if it failed.
+    pub fn write(&mut self, statement: Statement) -> Written<'_, R> {
+        self.queue.push(statement);
+        Written { tx: self }
+    }
+
+    /// Sends what is queued and this query behind it, in one round trip.
+    pub async fn read(&mut self, query: Statement) -> Outcome<Vec<Row>, R> {
+        self.queue.push(query);
+        Ok(self.send().await?.pop().expect("the query was queued last"))
+    }
+
+    /// Sends what is queued now. For work that must know that its writes succeeded before it goes on.
+    pub async fn flush(&mut self) -> Outcome<(), R> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        self.send().await.map(|_| ())
+    }
+
+    /// Wakes the relay once this is committed.
+    pub(crate) const fn mark_appended(&mut self) {
+        self.wake_relay = true;
+    }
+
+    /// The constraint whose violation ended this unit of work, whether or not it was explained as a refusal.
+    pub(crate) fn violated(&self) -> Option<&str> {
+        self.violated.as_deref()
+    }
+
+    /// A statement that is still in the queue, by its place, while nothing has been sent.
+    pub(crate) fn unsent(&mut self, index: usize) -> Option<&mut Statement> {
+        if self.flights == 0 { self.queue.get_mut(index) } else { None }
+    }
+
+    pub(crate) async fn commit(&mut self) -> Outcome<(), R> {
+        self.queue.push(Statement { sql: "COMMIT", values: Vec::new() });
+        match self.send().await {
+            Ok(_) => {
+                metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "commit")
+                    .increment(1);
+                if self.wake_relay {
+                    self.appended.notify_one();
+                }
+                drop(self.connection.take());
+                Ok(())
+            }
+            Err(failure) => {
+                // The COMMIT behind the error was answered with a rollback, unless the connection itself broke.
+                match &self.connection {
+                    Some(connection) if !connection.is_closed() && self.ended => {
+                        drop(self.connection.take());
+                    }
+                    _ => self.abandon().await,
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Rolls back. A connection goes back to the pool only out of its transaction.
+    pub(crate) async fn abandon(&mut self) {
+        metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "rollback")
+            .increment(1);
+        let Some(connection) = self.connection.take() else { return };
+        // Taken out first and put back by dropping it: should this future be dropped, the connection is closed.
+        if self.flights == 0 {
+            return;
+        }
+        let guard = Detached(Some(connection));
+        let rolled_back = match &guard.0 {
+            Some(connection) => connection.batch_execute("ROLLBACK").await.is_ok(),
+            None => false,
+        };
+        if rolled_back {
+            guard.give_back();
+        }
+    }
+
+    async fn send(&mut self) -> Outcome<Vec<Vec<Row>>, R> {
+        let queue = std::mem::take(&mut self.queue);
+        let connection = self.connection.as_ref().expect("held until commit or abandon");
+        let prepared = try_join_all(queue.iter().map(|s| connection.prepare_cached(s.sql)))
+            .await
+            .map_err(|e| Failure::Broken(broken(self.unit.name, e)))?;
+        self.flights += 1;
+        // Polled together, so tokio-postgres writes all of them before it waits for the first answer.
+        let flights = queue.iter().zip(&prepared).map(|(queued, statement)| async move {
+            let params = queued.params();
+            connection.query(statement, &params).await
+        });
+        let mut answers = Vec::with_capacity(prepared.len());
+        let results = join_all(flights).await;
+        self.ended = results.last().is_some_and(|last| match last {
+            Ok(_) => true,
+            Err(e) => e.code().is_some(),
+        });
+        for result in results {
+            match result {
+                Ok(rows) => answers.push(rows),
+                Err(e) => return Err(self.refusal_or_broken(e)),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn refusal_or_broken(&mut self, error: tokio_postgres::Error) -> Failure<R> {
+        let refusals = std::mem::take(&mut self.refusals);
+        self.violated = constraint_of(&error).map(ToOwned::to_owned);
+        match refusals.into_iter().find(|(name, _)| self.violated.as_deref() == Some(*name)) {
+            Some((_, refused)) => Failure::Refused(refused),
+            None => Failure::Broken(broken(self.unit.name, error)),
+        }
+    }
+}
+
+impl<R> Drop for Tx<R> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take().filter(|_| self.flights > 0) {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+/// A connection that is closed unless it is given back.
+struct Detached(Option<Object>);
+
+impl Detached {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+/// A write that waits in the queue.
+pub struct Written<'a, R> {
+    tx: &'a mut Tx<R>,
+}
+
+impl<R> Written<'_, R> {
+    /// Turns a violation of the named constraint, at this statement or deferred to the commit, into a refusal.
+    pub fn refuse_on(self, constraint: &'static str, refused: R) -> Self {
+        self.tx.refusals.push((constraint, refused));
+        self
+    }
+}

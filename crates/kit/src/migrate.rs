@@ -1,0 +1,140 @@
+//! Brings a service's schema up to date: forward only, under a lock, as the database's owner.
+//!
+//! The owner makes the schema, the service's role and its rights; the role itself may only use what is in its schema.
+
+use refinery::{Migration, Runner};
+use tokio_postgres::{Client, NoTls};
+
+use crate::{db::Db, outcome::Broken, sql};
+
+/// A service's schema as its code knows it.
+#[derive(Clone)]
+pub struct Schema {
+    /// The schema's name, which is also the service's; its role is `hospital_<name>`.
+    pub name: &'static str,
+    /// The service's own migrations, in order.
+    pub migrations: Vec<Migration>,
+}
+
+const PLUMBING: &str = include_str!("../migrations/plumbing.sql");
+
+impl Schema {
+    /// The number of the newest migration.
+    pub fn version(&self) -> i32 {
+        self.migrations.iter().map(Migration::version).max().unwrap_or(0)
+    }
+
+    pub fn role(&self) -> String {
+        role(self.name)
+    }
+
+    /// Brings the schema up to date. Safe to run again and by several at once. With a password the role may log in by itself; without
+    /// one, whoever logs in must be a member of it.
+    pub async fn migrate(
+        &self,
+        owner_url: &str,
+        role_password: Option<&str>,
+    ) -> Result<(), Broken> {
+        let mut client = connect(owner_url).await?;
+        let schema = self.name;
+        let failed = |e| Broken::defect("migrating a schema", e);
+        // Roles belong to the whole server, so the lock does too: databases of one server share it by living in one place.
+        client
+            .batch_execute("SELECT pg_advisory_lock(hashtextextended('hospital migrate', 0))")
+            .await
+            .map_err(failed)?;
+        create_role(&client, &role(schema), role_password).await?;
+        client
+            .batch_execute(&format!(
+                "CREATE EXTENSION IF NOT EXISTS btree_gist;
+                 CREATE SCHEMA IF NOT EXISTS {schema};
+                 GRANT USAGE ON SCHEMA {schema} TO hospital_{schema};
+                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO hospital_{schema};
+                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE, SELECT ON SEQUENCES TO hospital_{schema};
+                 SET search_path = {schema}, public"
+            ))
+            .await
+            .map_err(failed)?;
+        let plumbing = Migration::unapplied("V1__plumbing", PLUMBING)
+            .map_err(|e| Broken::defect("reading the plumbing's migration", e))?;
+        run(&mut client, &[plumbing], "plumbing_history").await?;
+        run(&mut client, &self.migrations, "migration_history").await?;
+        client
+            .batch_execute(
+                &format!("REVOKE UPDATE, DELETE, TRUNCATE ON outbox FROM hospital_{schema};
+                          REVOKE INSERT, UPDATE, DELETE ON plumbing_history, migration_history FROM hospital_{schema};
+                          SELECT pg_advisory_unlock(hashtextextended('hospital migrate', 0))"),
+            )
+            .await
+            .map_err(failed)
+    }
+
+    /// Answers whether the schema is the one that this code knows. A newer one that only added things is accepted, so that old and new
+    /// replicas run side by side during a roll-out.
+    pub async fn check(&self, db: &Db) -> Result<(), Broken> {
+        let rows =
+            db.read(sql!("SELECT coalesce(max(version), 0)::int FROM migration_history")).await?;
+        let found: i32 = rows.first().map_or(0, |row| row.get(0));
+        if found < self.version() {
+            return Err(Broken::unavailable(
+                "checking the schema",
+                format!(
+                    "schema {} is at version {found} and this program needs {}: run `hospital migrate`",
+                    self.name,
+                    self.version()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The database role of a service.
+pub fn role(schema: &str) -> String {
+    format!("hospital_{schema}")
+}
+
+async fn connect(url: &str) -> Result<Client, Broken> {
+    let config: tokio_postgres::Config = url
+        .parse()
+        .map_err(|_| Broken::defect("reading the database URL", "it is not a PostgreSQL URL"))?;
+    let (client, connection) =
+        config.connect(NoTls).await.map_err(|e| Broken::unavailable("connecting to migrate", e))?;
+    #[expect(clippy::disallowed_methods, reason = "ends with the client, which the caller holds")]
+    tokio::spawn(async move {
+        // The client's next call reports what broke.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+async fn create_role(client: &Client, role: &str, password: Option<&str>) -> Result<(), Broken> {
+    // Two databases of one server may get here at once, and CREATE ROLE has no IF NOT EXISTS.
+    let create = format!(
+        "DO $$ BEGIN CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    );
+    let failed = |e| Broken::defect("creating a service's role", e);
+    client.batch_execute(&create).await.map_err(failed)?;
+    if let Some(password) = password {
+        let quoted = password.replace('\'', "''");
+        let rows = client
+            .query("SELECT 1 FROM pg_roles WHERE rolname = $1 AND rolcanlogin", &[&role])
+            .await
+            .map_err(failed)?;
+        // Only when it is new: altering a role that another database's migration alters at the same moment fails.
+        if rows.is_empty() {
+            client
+                .batch_execute(&format!("ALTER ROLE {role} LOGIN PASSWORD '{quoted}'"))
+                .await
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+async fn run(client: &mut Client, migrations: &[Migration], table: &str) -> Result<(), Broken> {
+    let mut runner = Runner::new(migrations);
+    runner.set_migration_table_name(table);
+    runner.run_async(client).await.map(|_| ()).map_err(|e| Broken::defect("migrating a schema", e))
+}

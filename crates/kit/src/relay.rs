@@ -1,0 +1,267 @@
+//! Publishes a service's event log, in order and completely, by snapshot difference.
+//!
+//! A cursor on the sequence number loses events whose transactions commit late, and ordering by transaction id reorders the events of
+//! one bill. So the relay remembers a *snapshot*: it publishes what is visible in a new snapshot and was not in the saved one, ordered by
+//! sequence, and saves the new snapshot once the bus has acknowledged all of it. Two changes of one aggregate exclude each other by its
+//! row lock, so the later one is numbered later and is never visible without the earlier one: the order per aggregate holds.
+
+use std::time::Duration;
+
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bus::{BusError, Record, SharedBus},
+    db::{Db, broken},
+    outcome::Broken,
+};
+
+/// How the relay paces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RelaySettings {
+    /// How many events are published at a time.
+    pub batch: i64,
+    /// How long it waits for work when nobody wakes it.
+    pub idle: Duration,
+    /// How long a replica that does not lead waits before it asks again.
+    pub standby: Duration,
+    /// How long the event log is kept.
+    pub retention_days: i32,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            batch: 1000,
+            idle: Duration::from_millis(50),
+            standby: Duration::from_millis(500),
+            retention_days: 90,
+        }
+    }
+}
+
+/// Why a round of the relay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Database(#[from] Broken),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// Relays until it is told to stop; survives the loss of the database and of the bus. On a stop it publishes what is already
+/// committed, then ends.
+pub async fn run(db: Db, bus: SharedBus, settings: RelaySettings, stop: CancellationToken) {
+    let mut backoff = Backoff::default();
+    while !stop.is_cancelled() {
+        match Leader::elect(&db, &bus, settings).await {
+            Ok(Some(mut leader)) => {
+                tracing::info!(schema = db.schema(), "this replica leads the relay");
+                if let Err(e) = leader.lead(&db, &stop, &mut backoff).await {
+                    tracing::warn!(schema = db.schema(), error = %e, "the relay lost its database; it tries again");
+                }
+            }
+            Ok(None) => pause(settings.standby, &stop).await,
+            Err(e) => {
+                tracing::warn!(schema = db.schema(), error = %e, "the relay cannot reach its database; it tries again");
+                pause(backoff.next(), &stop).await;
+            }
+        }
+    }
+}
+
+async fn pause(time: Duration, stop: &CancellationToken) {
+    // Whether the time is over or the stop came first makes no difference to the caller.
+    let _ = timeout(time, stop.cancelled()).await;
+}
+
+/// Growing pauses between tries: 50 ms, doubled up to 2 s.
+#[derive(Default)]
+struct Backoff(u32);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let time = Duration::from_millis(50) * 2u32.pow(self.0.min(5));
+        self.0 += 1;
+        time.min(Duration::from_secs(2))
+    }
+
+    const fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// The one relay of a service that publishes, by a session lock that ends with its connection.
+pub struct Leader {
+    client: Client,
+    connection: JoinHandle<()>,
+    bus: SharedBus,
+    source: &'static str,
+    settings: RelaySettings,
+    fetch: Statement,
+    save: Statement,
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Leader {
+    /// Takes the lead, or `None` when another replica has it.
+    pub async fn elect(
+        db: &Db,
+        bus: &SharedBus,
+        settings: RelaySettings,
+    ) -> Result<Option<Self>, Broken> {
+        let (client, connection) =
+            db.config().connect(NoTls).await.map_err(|e| broken("connecting the relay", e))?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the connection; aborted when the leader is dropped"
+        )]
+        let connection = tokio::spawn(async move {
+            // The client's next call reports what broke.
+            let _ = connection.await;
+        });
+        let prepare = |sql: &'static str| {
+            let client = &client;
+            async move { client.prepare(sql).await.map_err(|e| broken("preparing the relay", e)) }
+        };
+        let lock = prepare(
+            "SELECT pg_try_advisory_lock(hashtextextended('hospital relay ' || current_schema, 0))",
+        )
+        .await?;
+        let fetch = prepare(FETCH).await?;
+        let save =
+            prepare("UPDATE outbox_relay SET snapshot = $1::text::pg_snapshot, saved_at = now()")
+                .await?;
+        let row = client.query_one(&lock, &[]).await.map_err(|e| broken("electing a relay", e))?;
+        let leader = Self {
+            client,
+            connection,
+            bus: SharedBus::clone(bus),
+            source: db.schema(),
+            settings,
+            fetch,
+            save,
+        };
+        Ok(row.get::<_, bool>(0).then_some(leader))
+    }
+
+    /// Rounds until the stop or until the database is lost; trouble with the bus is waited out here, so that the lead is kept.
+    async fn lead(
+        &mut self,
+        db: &Db,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), Broken> {
+        self.maintain().await?;
+        let mut rounds_until_maintenance = 0_u32;
+        loop {
+            let stopping = stop.is_cancelled();
+            match self.round().await {
+                Ok(0) if stopping => return Ok(()),
+                Ok(0) => {
+                    backoff.reset();
+                    let woken = timeout(self.settings.idle, db.appended().notified());
+                    tokio::select! { _ = woken => {}, () = stop.cancelled() => {} }
+                }
+                Ok(_) => backoff.reset(),
+                Err(RelayError::Database(e)) => return Err(e),
+                Err(RelayError::Bus(e)) => {
+                    metrics::counter!("relay_bus_errors_total").increment(1);
+                    tracing::warn!(schema = self.source, error = %e, "events wait in the outbox; the relay tries again");
+                    if stopping {
+                        return Ok(());
+                    }
+                    pause(backoff.next(), stop).await;
+                }
+            }
+            rounds_until_maintenance += 1;
+            if rounds_until_maintenance >= 100_000 {
+                rounds_until_maintenance = 0;
+                self.maintain().await?;
+            }
+        }
+    }
+
+    async fn maintain(&self) -> Result<(), Broken> {
+        self.client
+            .query("SELECT outbox_maintain($1)", &[&self.settings.retention_days])
+            .await
+            .map(|_| ())
+            .map_err(|e| broken("maintaining the outbox", e))
+    }
+
+    /// Publishes everything that committed since the saved snapshot, and saves the new one. Gives how many events there were.
+    pub async fn round(&mut self) -> Result<usize, RelayError> {
+        let (mut published, mut after, mut snapshot) = (0, 0_i64, None::<String>);
+        loop {
+            let rows = self
+                .client
+                .query(&self.fetch, &[&snapshot, &after, &self.settings.batch])
+                .await
+                .map_err(|e| broken("reading the outbox", e))?;
+            let Some(last) = rows.last() else { break };
+            snapshot.get_or_insert_with(|| last.get("snapshot"));
+            after = last.get("seq");
+            let full = i64::try_from(rows.len()).is_ok_and(|n| n >= self.settings.batch);
+            published += rows.len();
+            self.bus.publish(rows.iter().map(|row| self.record(row)).collect()).await?;
+            if !full {
+                break;
+            }
+        }
+        if let Some(snapshot) = snapshot {
+            self.client
+                .execute(&self.save, &[&snapshot])
+                .await
+                .map_err(|e| broken("saving the relay's snapshot", e))?;
+            metrics::counter!("relay_events_total").increment(published as u64);
+        }
+        Ok(published)
+    }
+
+    fn record(&self, row: &Row) -> Record {
+        let header = |name: &str, value: String| (name.to_owned(), value);
+        let mut headers = vec![
+            header("ce_specversion", "1.0".to_owned()),
+            header("ce_id", row.get::<_, uuid::Uuid>("event_id").to_string()),
+            header("ce_type", row.get("event_type")),
+            header("ce_source", format!("urn:hospital:{}", self.source)),
+            header("ce_subject", row.get::<_, uuid::Uuid>("subject").to_string()),
+            header("ce_time", row.get::<_, jiff::Timestamp>("created_at").to_string()),
+            header("content-type", "application/json".to_owned()),
+        ];
+        if let Some(traceparent) = row.get::<_, Option<String>>("traceparent") {
+            headers.push(header("traceparent", traceparent));
+        }
+        Record {
+            topic: row.get("topic"),
+            key: row.get::<_, uuid::Uuid>("aggregate").to_string(),
+            headers,
+            value: row.get::<_, String>("payload").into_bytes(),
+        }
+    }
+}
+
+/// The difference of two snapshots, in pages. `$1` is the new snapshot, null in the first page, which takes it. Invisible in the saved
+/// snapshot is what had begun later or was still running: both are looked up by index, so a long transaction anywhere costs one more
+/// index probe and stalls nothing. Transactions in the new snapshot that are still running are left for the next difference.
+const FETCH: &str = "
+    WITH bounds AS MATERIALIZED (
+        SELECT snapshot AS saved, coalesce($1::text::pg_snapshot, pg_current_snapshot()) AS fresh FROM outbox_relay
+    ), changed AS (
+        SELECT o.* FROM bounds, outbox o WHERE o.xid >= pg_snapshot_xmax(bounds.saved)
+        UNION ALL
+        SELECT o.* FROM bounds, pg_snapshot_xip(bounds.saved) AS running (xid), outbox o WHERE o.xid = running.xid
+    )
+    SELECT c.seq, c.event_id, c.topic, c.event_type, c.aggregate, c.subject, c.payload::text AS payload, c.traceparent,
+           c.created_at, b.fresh::text AS snapshot
+    FROM changed c, bounds b
+    WHERE pg_visible_in_snapshot(c.xid, b.fresh) AND c.seq > $2
+    ORDER BY c.seq
+    LIMIT $3";
