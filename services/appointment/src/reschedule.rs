@@ -1,0 +1,36 @@
+//! Moves an appointment to another time.
+
+use hospital_contracts::appointment::AppointmentRescheduled;
+use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_types::AppointmentId;
+
+use crate::{appointment::Appointment, refused::StepRefused, slot::Slot, step, store};
+
+#[derive(Clone, Debug)]
+pub struct Reschedule {
+    pub id: AppointmentId,
+    pub seen_version: Option<i32>,
+    pub slot: Slot,
+}
+
+/// Moves both reservations in one statement, so that the appointment's own time does not stand in its way.
+pub async fn reschedule(
+    tx: &mut Tx<StepRefused>,
+    cmd: &Reschedule,
+) -> Outcome<Appointment, StepRefused> {
+    let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
+    let moved = appointment.reschedule(cmd.slot, tx.actor(), tx.now())?;
+    store::lock_resources(tx, &moved);
+    store::move_reservations(tx, &moved);
+    store::update_appointment(tx, &moved);
+    store::insert_step(tx, &moved, Some(appointment.status), None);
+    outbox::append(
+        tx,
+        &AppointmentRescheduled {
+            facts: moved.facts(),
+            previous_start: appointment.slot.start(),
+            previous_end: appointment.slot.end(),
+        },
+    );
+    Ok(moved)
+}

@@ -1,0 +1,374 @@
+use hospital_contracts::appointment::{
+    AppointmentStatus, CancellationView, CancelledBy, ExternalIdentifier, FreeTime, HistoryEntry,
+};
+use hospital_kit::{
+    db::{Db, Tx},
+    outcome::{Broken, Outcome},
+    sql,
+};
+use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::{Row, types::Json};
+
+use super::columns;
+use crate::{
+    appointment::Appointment,
+    refused::{BookingRefused, StepRefused, Taken},
+    slot::Slot,
+};
+
+/// Locks who would meet, always the patient before the practitioner, so that a race ends in the exclusion constraint and never in a
+/// deadlock. The patient has no row here and is locked by a number; the row lock is taken above the join, so it comes second.
+pub fn lock_resources<R>(tx: &mut Tx<R>, appointment: &Appointment) {
+    tx.write(sql!(
+        "SELECT 1 FROM (SELECT pg_advisory_xact_lock($1)) AS patient, practitioner
+         WHERE practitioner.id = $2 FOR NO KEY UPDATE OF practitioner",
+        lock_number(appointment.patient),
+        appointment.practitioner,
+    ));
+}
+
+/// Folds the id's two halves; should two patients ever share a number, they wait for each other and no more.
+fn lock_number(patient: PatientId) -> i64 {
+    let (high, low) = patient.uuid().as_u64_pair();
+    (high ^ low).cast_signed()
+}
+
+pub fn insert_appointment(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
+    tx.write(sql!(
+        "INSERT INTO appointment (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, reason,
+                                  back_dated, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
+        appointment.id,
+        appointment.version,
+        appointment.patient,
+        appointment.practitioner,
+        appointment.slot.start(),
+        appointment.slot.end(),
+        appointment.status.as_str(),
+        appointment.service_type.clone(),
+        appointment.reason.clone().map(Sensitive::into_exposed),
+        appointment.back_dated,
+        appointment.created_at,
+    ))
+    .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown);
+}
+
+pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
+    if appointment.identifiers.is_empty() {
+        return;
+    }
+    let (systems, values) = columns(&appointment.identifiers);
+    tx.write(sql!(
+        "INSERT INTO appointment_identifier (system, value, appointment_id)
+         SELECT i.system, i.value, $1 FROM unnest($2::text[], $3::text[]) AS i (system, value)",
+        appointment.id,
+        systems,
+        values,
+    ))
+    .refuse_on(
+        "appointment_identifier_once",
+        BookingRefused::IdentifierTaken { wanted: appointment.identifiers.clone(), holder: None },
+    );
+}
+
+pub fn insert_reservations(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
+    tx.write(sql!(
+        "INSERT INTO reservation (appointment_id, resource_id, during)
+         VALUES ($1, $2, tstzrange($4, $5)), ($1, $3, tstzrange($4, $5))",
+        appointment.id,
+        appointment.practitioner,
+        appointment.patient,
+        appointment.slot.start(),
+        appointment.slot.end(),
+    ))
+    .refuse_on("reservation_no_overlap", BookingRefused::SlotUnavailable(appointment.taken()));
+}
+
+pub fn move_reservations(tx: &mut Tx<StepRefused>, appointment: &Appointment) {
+    tx.write(sql!(
+        "UPDATE reservation SET during = tstzrange($2, $3) WHERE appointment_id = $1",
+        appointment.id,
+        appointment.slot.start(),
+        appointment.slot.end(),
+    ))
+    .refuse_on("reservation_no_overlap", StepRefused::SlotUnavailable(appointment.taken()));
+}
+
+pub fn delete_reservations<R>(tx: &mut Tx<R>, id: AppointmentId) {
+    tx.write(sql!("DELETE FROM reservation WHERE appointment_id = $1", id));
+}
+
+/// One step of the history, with the appointment as it is after it.
+pub fn insert_step<R>(
+    tx: &mut Tx<R>,
+    after: &Appointment,
+    from: Option<AppointmentStatus>,
+    reason: Option<&Sensitive<String>>,
+) {
+    let actor = tx.actor().subject.clone();
+    tx.write(sql!(
+        "INSERT INTO history (appointment_id, version, at, actor, from_status, to_status, starts_at, ends_at, reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        after.id,
+        after.version,
+        after.updated_at,
+        actor,
+        from.map(AppointmentStatus::as_str),
+        after.status.as_str(),
+        after.slot.start(),
+        after.slot.end(),
+        reason.cloned().map(Sensitive::into_exposed),
+    ));
+}
+
+/// Writes what a step can change. The row was locked when it was read.
+pub fn update_appointment<R>(tx: &mut Tx<R>, after: &Appointment) {
+    let cancelled = after.cancelled.as_ref();
+    tx.write(sql!(
+        "UPDATE appointment
+         SET version = $2, status = $3, starts_at = $4, ends_at = $5, cancelled_by = $6, cancel_reason = $7, updated_at = $8
+         WHERE id = $1",
+        after.id,
+        after.version,
+        after.status.as_str(),
+        after.slot.start(),
+        after.slot.end(),
+        cancelled.map(|cancelled| author(cancelled.by)),
+        cancelled.map(|cancelled| cancelled.reason.expose().clone()),
+        after.updated_at,
+    ));
+}
+
+const fn author(by: CancelledBy) -> &'static str {
+    match by {
+        CancelledBy::Patient => "patient",
+        CancelledBy::Hospital => "hospital",
+    }
+}
+
+/// A query of whole appointments: their columns, then what follows `FROM`, which calls them `a`.
+macro_rules! appointments {
+    ($from:expr) => {
+        concat!(
+            "SELECT a.id, a.version, a.patient_id, a.practitioner_id, a.starts_at, a.ends_at, a.status, a.service_type, a.reason,
+                    a.back_dated, a.cancelled_by, a.cancel_reason, a.created_at, a.updated_at,
+                    (SELECT coalesce(jsonb_agg(jsonb_build_object('system', i.system, 'value', i.value) ORDER BY i.system, i.value), '[]')
+                     FROM appointment_identifier i WHERE i.appointment_id = a.id) AS identifiers
+             FROM ",
+            $from
+        )
+    };
+}
+
+pub async fn appointment_for_update<R>(
+    tx: &mut Tx<R>,
+    id: AppointmentId,
+) -> Outcome<Option<Appointment>, R> {
+    let rows = tx
+        .read(sql!(appointments!("appointment a WHERE a.id = $1 FOR NO KEY UPDATE OF a"), id))
+        .await?;
+    Ok(rows.first().map(appointment).transpose()?)
+}
+
+pub async fn appointment_by_id(db: &Db, id: AppointmentId) -> Result<Option<Appointment>, Broken> {
+    let rows = db.read(sql!(appointments!("appointment a WHERE a.id = $1"), id)).await?;
+    rows.first().map(appointment).transpose()
+}
+
+/// Whose appointment it is.
+pub async fn patient_of(db: &Db, id: AppointmentId) -> Result<Option<PatientId>, Broken> {
+    let rows = db.read(sql!("SELECT patient_id FROM appointment WHERE id = $1", id)).await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Which appointments a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct AppointmentFilter {
+    /// First inclusive, last exclusive.
+    pub starts: Option<(Timestamp, Timestamp)>,
+    pub patient: Option<PatientId>,
+    pub practitioner: Option<PractitionerId>,
+    pub status: Option<AppointmentStatus>,
+    pub identifier: Option<ExternalIdentifier>,
+}
+
+/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow. The page is cut
+/// first and given its identifiers after it.
+macro_rules! appointment_list {
+    ($lead:literal) => {
+        appointments!(concat!(
+            "(SELECT * FROM appointment a WHERE ",
+            $lead,
+            " AND a.starts_at >= coalesce($1::timestamptz, '-infinity') AND a.starts_at < coalesce($2::timestamptz, 'infinity')
+              AND (a.starts_at, a.id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid))
+              AND ($5::uuid IS NULL OR a.patient_id = $5) AND ($6::uuid IS NULL OR a.practitioner_id = $6)
+              AND ($7::text IS NULL OR a.status = $7)
+              AND ($8::text IS NULL OR EXISTS (SELECT FROM appointment_identifier i
+                   WHERE i.system = $8 AND i.value = $9::text AND i.appointment_id = a.id))
+              ORDER BY a.starts_at, a.id LIMIT $10) AS a ORDER BY a.starts_at, a.id"
+        ))
+    };
+}
+
+/// A page of appointments by start, from behind the given one on.
+pub async fn appointments(
+    db: &Db,
+    filter: &AppointmentFilter,
+    after: Option<(Timestamp, AppointmentId)>,
+    limit: i64,
+) -> Result<Vec<Appointment>, Broken> {
+    let sql = if filter.identifier.is_some() {
+        appointment_list!(
+            "a.id = (SELECT i.appointment_id FROM appointment_identifier i WHERE i.system = $8 AND i.value = $9)"
+        )
+    } else if filter.patient.is_some() {
+        appointment_list!("a.patient_id = $5")
+    } else if filter.practitioner.is_some() {
+        appointment_list!("a.practitioner_id = $6")
+    } else {
+        appointment_list!("true")
+    };
+    let rows = db
+        .read(sql!(
+            sql,
+            filter.starts.map(|(from, _)| from),
+            filter.starts.map(|(_, until)| until),
+            after.map(|(start, _)| start),
+            after.map(|(_, id)| id),
+            filter.patient,
+            filter.practitioner,
+            filter.status.map(AppointmentStatus::as_str),
+            filter.identifier.as_ref().map(|one| one.system.clone()),
+            filter.identifier.as_ref().map(|one| one.value.clone()),
+            limit,
+        ))
+        .await?;
+    rows.iter().map(appointment).collect()
+}
+
+/// A page of an appointment's steps, oldest first, from behind the given version on.
+pub async fn steps(
+    db: &Db,
+    id: AppointmentId,
+    after: i32,
+    limit: i64,
+) -> Result<Vec<HistoryEntry>, Broken> {
+    let rows = db
+        .read(sql!(
+            "SELECT version, at, actor, from_status, to_status, starts_at, ends_at, reason
+             FROM history WHERE appointment_id = $1 AND version > $2 ORDER BY version LIMIT $3",
+            id,
+            after,
+            limit,
+        ))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(HistoryEntry {
+                version: row.get("version"),
+                at: row.get("at"),
+                actor: row.get("actor"),
+                from: row.get::<_, Option<&str>>("from_status").map(status).transpose()?,
+                to: status(row.get("to_status"))?,
+                start: row.get("starts_at"),
+                end: row.get("ends_at"),
+                reason: row.get::<_, Option<String>>("reason").map(Sensitive::new),
+            })
+        })
+        .collect()
+}
+
+/// The appointment that has one of these identifiers.
+pub async fn appointment_holding(
+    db: &Db,
+    identifiers: &[ExternalIdentifier],
+) -> Result<Option<AppointmentId>, Broken> {
+    let (systems, values) = columns(identifiers);
+    let rows = db
+        .read(sql!(
+            "SELECT i.appointment_id FROM appointment_identifier i
+             JOIN unnest($1::text[], $2::text[]) AS wanted (system, value) USING (system, value)
+             ORDER BY i.system, i.value LIMIT 1",
+            systems,
+            values,
+        ))
+        .await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// How far ahead free times are looked for.
+const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Up to three free times of the wanted length for both who would meet: the gaps between what they have, each entered on a grid of a
+/// quarter of an hour (or of the length, when that is shorter) counted from the wanted start, and filled one after the other.
+pub async fn free_times(
+    db: &Db,
+    taken: &Taken,
+    earliest: Timestamp,
+) -> Result<Vec<FreeTime>, Broken> {
+    let duration = taken.slot.duration();
+    let Ok(latest) = earliest.checked_add(LOOK_AHEAD) else { return Ok(Vec::new()) };
+    let rows = db
+        .read(sql!(
+            "WITH look AS (
+                 SELECT tstzrange($3, $4) AS ahead, make_interval(secs => $6) AS duration, least($6, 900) AS grid
+             ), busy AS (
+                 SELECT r.during FROM reservation r, look WHERE r.resource_id = $1 AND r.during && look.ahead AND r.appointment_id <> $7
+                 UNION ALL
+                 SELECT r.during FROM reservation r, look WHERE r.resource_id = $2 AND r.during && look.ahead AND r.appointment_id <> $7
+             ), gap AS (
+                 SELECT $5::timestamptz + make_interval(secs => look.grid * ceil(extract(epoch FROM lower(open) - $5::timestamptz)::float8 / look.grid)) AS opens,
+                        upper(open) - look.duration AS closes, look.duration
+                 FROM look, unnest(multirange(look.ahead) - coalesce((SELECT range_agg(during) FROM busy), '{}')) AS open
+             )
+             SELECT free.start AS starts_at, free.start + gap.duration AS ends_at
+             FROM gap, generate_series(gap.opens, least(gap.closes, gap.opens + 2 * gap.duration), gap.duration) AS free (start)
+             ORDER BY free.start LIMIT 3",
+            taken.practitioner,
+            taken.patient,
+            earliest,
+            latest,
+            taken.slot.start(),
+            duration.as_secs_f64(),
+            taken.appointment,
+        ))
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| FreeTime { start: row.get("starts_at"), end: row.get("ends_at") })
+        .collect())
+}
+
+fn appointment(row: &Row) -> Result<Appointment, Broken> {
+    let cancelled_by: Option<&str> = row.get("cancelled_by");
+    let cancel_reason: Option<String> = row.get("cancel_reason");
+    let Json(identifiers) = row.get("identifiers");
+    Ok(Appointment {
+        id: row.get("id"),
+        version: row.get("version"),
+        patient: row.get("patient_id"),
+        practitioner: row.get("practitioner_id"),
+        slot: Slot::stored(row.get("starts_at"), row.get("ends_at")),
+        status: status(row.get("status"))?,
+        service_type: row.get("service_type"),
+        reason: row.get::<_, Option<String>>("reason").map(Sensitive::new),
+        back_dated: row.get("back_dated"),
+        identifiers,
+        cancelled: cancelled_by.map(|by| CancellationView {
+            by: if by == author(CancelledBy::Patient) {
+                CancelledBy::Patient
+            } else {
+                CancelledBy::Hospital
+            },
+            reason: Sensitive::new(cancel_reason.unwrap_or_default()),
+        }),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+fn status(text: &str) -> Result<AppointmentStatus, Broken> {
+    AppointmentStatus::parse(text)
+        .ok_or_else(|| Broken::defect("reading an appointment", format!("unknown status {text}")))
+}
