@@ -95,6 +95,7 @@ impl Db {
         &self.appended
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the doors themselves")]
     async fn connection(&self) -> Result<Object, Broken> {
         self.pool.get().await.map_err(|e| Broken::unavailable("taking a database connection", e))
     }

@@ -1,0 +1,77 @@
+//! Whether a service lives and whether it can work.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::join_all;
+use serde_json::{Map, json};
+
+/// Looks at one thing that the service cannot work without.
+pub type Check =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Liveness and readiness of a service.
+#[derive(Clone)]
+pub struct Health {
+    checks: Arc<Vec<(&'static str, Check)>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Health {
+    pub fn new(checks: Vec<(&'static str, Check)>) -> Self {
+        Self { checks: Arc::new(checks), stopping: Arc::default() }
+    }
+
+    /// From now on the service says that it is not ready, so that nobody new is sent to it.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// `/health/live`, `/health/ready` and `/metrics`.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/health/live", get(async || axum::Json(json!({ "status": "live" }))))
+            .route("/health/ready", get(async move || self.ready().await))
+            .route("/metrics", get(metrics))
+    }
+
+    async fn ready(&self) -> Response {
+        let checked = join_all(self.checks.iter().map(async |(name, check)| {
+            let result = tokio::time::timeout(Duration::from_secs(2), check()).await;
+            (*name, result.unwrap_or_else(|_| Err("no answer within 2 s".to_owned())))
+        }))
+        .await;
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let ready = !stopping && checked.iter().all(|(_, result)| result.is_ok());
+        let checks: Map<_, _> = checked
+            .into_iter()
+            .map(|(name, result)| {
+                (name.to_owned(), result.err().unwrap_or_else(|| "ok".to_owned()).into())
+            })
+            .collect();
+        let status = match (ready, stopping) {
+            (true, _) => "ready",
+            (_, true) => "stopping",
+            _ => "not-ready",
+        };
+        let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (code, axum::Json(json!({ "status": status, "checks": checks }))).into_response()
+    }
+}
+
+async fn metrics() -> Response {
+    let text = crate::telemetry::metrics_handle().render();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}

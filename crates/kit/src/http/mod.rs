@@ -1,0 +1,28 @@
+//! The HTTP edge that every service has alike: requests in, answers and problems out.
+
+mod answer;
+mod body;
+mod docs;
+mod edge;
+mod health;
+mod problem;
+mod query;
+mod request;
+mod server;
+mod trace;
+
+pub use self::{
+    answer::Answer,
+    body::{Body, EmptyBody, Patch, PatchBody, not_null},
+    docs::{security, with_docs},
+    edge::{Edge, EdgeSettings},
+    health::{Check, Health},
+    problem::Problem,
+    query::{Cursor, Limit, Page, Query},
+    request::{
+        Allowed, AnyRole, FrontDesk, IdempotencyKey, IfMatch, Keyed, PathId, Permission,
+        RequiredIdempotencyKey, Staff,
+    },
+    server::{ServerSettings, serve},
+    trace::{Trace, current_trace},
+};
