@@ -12,8 +12,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Book {
     pub patient: PatientId,
-    /// What the patient service says of the patient.
-    pub standing: Standing,
     pub practitioner: PractitionerId,
     pub slot: Slot,
     pub service_type: String,
@@ -22,10 +20,16 @@ pub struct Book {
     pub identifiers: Vec<ExternalIdentifier>,
 }
 
+/// `standing` is what the patient service says of the patient.
+///
 /// Writes the appointment, the reservations of both who meet, the first step of its history and its event. Nothing is read, so all of
 /// it is one flight; that the time is free is for the reservations' constraint to say.
-pub async fn book(tx: &mut Tx<BookingRefused>, cmd: &Book) -> Outcome<Appointment, BookingRefused> {
-    match cmd.standing {
+pub async fn book(
+    tx: &mut Tx<BookingRefused>,
+    cmd: &Book,
+    standing: Standing,
+) -> Outcome<Appointment, BookingRefused> {
+    match standing {
         Standing::Active => {}
         Standing::Inactive => return Err(BookingRefused::PatientInactive.into()),
         Standing::Unknown => return Err(BookingRefused::PatientUnknown.into()),

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod identifiers;
 pub mod life_cycle;
+pub mod service_type;
 pub mod slot;
 
 pub mod appointment;

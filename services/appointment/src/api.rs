@@ -1,0 +1,115 @@
+//! The HTTP edge: routes, bodies, who may do what.
+
+mod appointments;
+mod lists;
+mod practitioners;
+mod problems;
+mod steps;
+
+use axum::Router;
+use hospital_kit::{
+    db::Db,
+    http::{Permission, Problem, with_docs},
+    outcome::Broken,
+    service::Context,
+};
+use hospital_types::{Actor, AppointmentId, Role, Roles};
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use utoipa::{ToSchema, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{patient_check::PatientCheck, store};
+
+/// What the handlers are given.
+#[derive(Clone)]
+struct App {
+    db: Db,
+    patients: PatientCheck,
+    /// The facility's, in which "today" is.
+    zone: TimeZone,
+}
+
+/// The service's routes, with their state, and their document.
+pub(crate) fn routes(ctx: &Context) -> Result<(Router, OpenApi), Broken> {
+    let app = App {
+        db: ctx.db.clone(),
+        patients: PatientCheck::new(ctx)?,
+        zone: ctx.config.facility.zone.clone(),
+    };
+    let routes = OpenApiRouter::new()
+        .routes(routes!(practitioners::register, practitioners::list))
+        .routes(routes!(practitioners::show))
+        .routes(routes!(appointments::book, lists::list))
+        .routes(routes!(appointments::show))
+        .routes(routes!(lists::history))
+        .routes(routes!(steps::cancel))
+        .routes(routes!(steps::reschedule))
+        .routes(routes!(steps::arrive))
+        .routes(routes!(steps::check_in))
+        .routes(routes!(steps::complete))
+        .routes(routes!(steps::no_show));
+    let (routes, document) = with_docs(
+        routes,
+        "Hospital appointment service",
+        "Practitioners and appointments: booking without double booking, and every step of a visit.",
+    );
+    Ok((routes.with_state(app), document))
+}
+
+/// Everybody who works here, the patients, who see what is theirs, and the other services.
+struct Readers;
+impl Permission for Readers {
+    const ROLES: Roles = Roles::of(&[
+        Role::FrontDesk,
+        Role::Practitioner,
+        Role::Cashier,
+        Role::BillingManager,
+        Role::Patient,
+        Role::Admin,
+        Role::Service,
+    ]);
+}
+
+/// Who books, moves and calls off: the desk, and patients for themselves.
+struct Bookers;
+impl Permission for Bookers {
+    const ROLES: Roles = Roles::of(&[Role::FrontDesk, Role::Patient, Role::Admin]);
+}
+
+/// Who takes a patient through the visit.
+struct Visits;
+impl Permission for Visits {
+    const ROLES: Roles = Roles::of(&[Role::FrontDesk, Role::Practitioner, Role::Admin]);
+}
+
+struct Administrators;
+impl Permission for Administrators {
+    const ROLES: Roles = Roles::of(&[Role::Admin]);
+}
+
+/// An id that another system knows it by.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct IdentifierBody {
+    /// Who gave the id, usually as a URI; without a vertical bar.
+    #[schema(max_length = 200)]
+    system: String,
+    #[schema(max_length = 200)]
+    value: String,
+}
+
+fn pairs(given: Option<Vec<IdentifierBody>>) -> impl Iterator<Item = (String, String)> {
+    given.unwrap_or_default().into_iter().map(|one| (one.system, one.value))
+}
+
+impl App {
+    /// What to answer to a request whose body is at fault: that the appointment is not there, or not theirs, comes first.
+    async fn unless_missing(&self, who: &Actor, id: AppointmentId, fault: Problem) -> Problem {
+        match store::patient_of(&self.db, id).await {
+            Ok(Some(patient)) if who.may_see(patient) => fault,
+            Ok(_) => Problem::not_found(),
+            Err(broken) => broken.into(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+use axum::extract::State;
+use hospital_contracts::appointment::{
+    AppointmentStatus, AppointmentView, ExternalIdentifier, HistoryEntry,
+};
+use hospital_kit::http::{Allowed, Answer, Cursor, Limit, Page, PathId, Problem, Query};
+use hospital_types::{Actor, Appointment, AppointmentId, PatientId, PractitionerId, parse_date};
+use jiff::{Timestamp, civil::Date};
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{
+    App, Readers,
+    problems::{ListProblems, ReadProblems},
+};
+use crate::{
+    identifiers::parse_filter,
+    slot::local_day,
+    store::{self, AppointmentFilter},
+};
+
+/// Which appointments, and which page of them.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// How many at most, 1 to 200; 50 unless told.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+    /// Those that start on this day, in the facility's time zone.
+    #[serde(default, deserialize_with = "date")]
+    #[param(value_type = Option<String>, format = Date)]
+    date: Option<Date>,
+    #[param(value_type = Option<String>, format = Uuid)]
+    practitioner_id: Option<PractitionerId>,
+    #[param(value_type = Option<String>, format = Uuid)]
+    patient_id: Option<PatientId>,
+    #[param(inline)]
+    status: Option<AppointmentStatus>,
+    /// The one that another system knows by this id: `system|value`.
+    #[serde(default, deserialize_with = "identifier")]
+    #[param(value_type = Option<String>)]
+    identifier: Option<ExternalIdentifier>,
+}
+
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    parse_date(&String::deserialize(deserializer)?)
+        .map(Some)
+        .map_err(|e| Error::custom(format!("date {e}")))
+}
+
+pub(super) fn identifier<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ExternalIdentifier>, D::Error> {
+    parse_filter(&String::deserialize(deserializer)?).map(Some).map_err(Error::custom)
+}
+
+/// Lists appointments, the earliest first. A patient sees their own.
+#[utoipa::path(
+    get, path = "/appointments", tag = "Appointments", params(ListQuery),
+    responses((status = 200, description = "A page of appointments.", body = Page<AppointmentView>), ListProblems),
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    who: Allowed<Readers>,
+    Query(query): Query<ListQuery>,
+) -> Result<Answer, Problem> {
+    let after =
+        query.cursor.as_ref().map(Cursor::decode::<(Timestamp, AppointmentId)>).transpose()?;
+    let limit = query.limit;
+    let Some(filter) = query.filter(&who, &app)? else {
+        return Ok(Answer::plain(&Page::<AppointmentView> {
+            items: Vec::new(),
+            next_cursor: None,
+        }));
+    };
+    let found = store::appointments(&app.db, &filter, after, limit.rows()).await?;
+    let views = found.iter().map(crate::appointment::Appointment::view).collect();
+    Ok(Answer::plain(&Page::from_rows(views, limit, |last| (last.start, last.id))))
+}
+
+impl ListQuery {
+    /// The filter, narrowed to what the caller may see; `None` when that is nothing.
+    fn filter(self, who: &Actor, app: &App) -> Result<Option<AppointmentFilter>, Problem> {
+        let starts =
+            self.date.map(|date| local_day(date, &app.zone)).transpose().map_err(|_| {
+                Problem::new(
+                    400,
+                    "invalid-query",
+                    "A query parameter is not accepted: date is out of range.",
+                )
+            })?;
+        let patient = match who.only_patient() {
+            None => self.patient_id,
+            Some(Some(own)) if self.patient_id.is_none_or(|asked| asked == own) => Some(own),
+            Some(_) => return Ok(None),
+        };
+        Ok(Some(AppointmentFilter {
+            starts,
+            patient,
+            practitioner: self.practitioner_id,
+            status: self.status,
+            identifier: self.identifier,
+        }))
+    }
+}
+
+/// Which page of a history.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryQuery {
+    /// How many at most, 1 to 200; 50 unless told.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+/// Lists the steps of an appointment's life, the first first.
+#[utoipa::path(
+    get, path = "/appointments/{id}/history", tag = "Appointments",
+    params(("id" = String, Path, format = Uuid, description = "The appointment."), HistoryQuery),
+    responses((status = 200, description = "A page of steps.", body = Page<HistoryEntry>), ReadProblems),
+)]
+pub(super) async fn history(
+    State(app): State<App>,
+    who: Allowed<Readers>,
+    PathId(id): PathId<Appointment>,
+    query: Result<Query<HistoryQuery>, Problem>,
+) -> Result<Answer, Problem> {
+    store::patient_of(&app.db, id)
+        .await?
+        .filter(|patient| who.may_see(*patient))
+        .ok_or_else(Problem::not_found)?;
+    let Query(query) = query?;
+    let after = query.cursor.as_ref().map(Cursor::decode::<i32>).transpose()?.unwrap_or(0);
+    let steps = store::steps(&app.db, id, after, query.limit.rows()).await?;
+    Ok(Answer::plain(&Page::from_rows(steps, query.limit, |last| last.version)))
+}

@@ -1,0 +1,146 @@
+use axum::extract::State;
+use hospital_contracts::appointment::{ExternalIdentifier, PractitionerView};
+use hospital_kit::{
+    http::{
+        Allowed, Answer, Body, Cursor, IdempotencyKey, Limit, Page, PathId, Problem, Query,
+        not_null,
+    },
+    idempotency,
+};
+use hospital_types::{Faults, Practitioner, PractitionerId, Sensitive, text};
+use serde::{Deserialize, Deserializer, de::Error};
+use utoipa::ToSchema;
+
+use super::{
+    Administrators, App, IdentifierBody, Readers,
+    lists::identifier,
+    pairs,
+    problems::{CreateProblems, ListProblems, ReadProblems},
+};
+use crate::{
+    identifiers,
+    register_practitioner::{RegisterPractitioner, register_practitioner},
+    store::{self, PractitionerFilter},
+};
+
+const NAME_MAX: usize = 200;
+const SPECIALTY_MAX: usize = 100;
+
+/// A practitioner to register.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PractitionerBody {
+    #[schema(max_length = 200)]
+    name: String,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(max_length = 100, nullable = false)]
+    specialty: Option<String>,
+    /// Ids that other systems know the practitioner by, such as a licence number; at most five.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(max_items = 5, nullable = false)]
+    identifiers: Option<Vec<IdentifierBody>>,
+}
+
+impl PractitionerBody {
+    fn command(self) -> Result<RegisterPractitioner, Faults> {
+        let mut faults = Faults::new();
+        let name = faults.take("/name", text(&self.name, NAME_MAX)).map(Sensitive::new);
+        let specialty = self.specialty.map(|given| text(&given, SPECIALTY_MAX));
+        let specialty = specialty.and_then(|parsed| faults.take("/specialty", parsed));
+        let identifiers = identifiers::parse(pairs(self.identifiers), &mut faults);
+        faults.finish(name.map(|name| RegisterPractitioner { name, specialty, identifiers }))
+    }
+}
+
+/// Registers a practitioner.
+#[utoipa::path(
+    post, path = "/practitioners", tag = "Practitioners", request_body = PractitionerBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe.")),
+    responses(
+        (status = 201, description = "Registered.", body = PractitionerView, headers(
+            ("Location" = String, description = "Where the practitioner is."),
+            ("ETag" = String, description = "The version."))),
+        (status = 409, description = "`identifier-taken`, with `practitionerId`.",
+            body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        CreateProblems,
+    ),
+)]
+pub(super) async fn register(
+    State(app): State<App>,
+    who: Allowed<Administrators>,
+    key: IdempotencyKey,
+    body: Body<PractitionerBody>,
+) -> Result<Answer, Problem> {
+    let cmd = body.parse()?.command()?;
+    let request = key.request("practitioner.register", &who, body.fingerprint());
+    let created = |view: &PractitionerView| {
+        Answer::created(format!("/practitioners/{}", view.id), view.version, view)
+    };
+    let work = async move |tx: &mut _| register_practitioner(tx, &cmd).await;
+    Ok(idempotency::once(&app.db, request, created, work).await)
+}
+
+/// Shows a practitioner.
+#[utoipa::path(
+    get, path = "/practitioners/{id}", tag = "Practitioners",
+    params(("id" = String, Path, format = Uuid, description = "The practitioner.")),
+    responses((status = 200, description = "The practitioner.", body = PractitionerView), ReadProblems),
+)]
+pub(super) async fn show(
+    State(app): State<App>,
+    _who: Allowed<Readers>,
+    PathId(id): PathId<Practitioner>,
+) -> Result<Answer, Problem> {
+    let practitioner =
+        store::practitioner_by_id(&app.db, id).await?.ok_or_else(Problem::not_found)?;
+    Ok(Answer::ok(practitioner.version, &practitioner))
+}
+
+/// Which practitioners, and which page of them.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// How many at most, 1 to 200; 50 unless told.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+    /// How one of the words of the name begins, in any case.
+    #[serde(default, deserialize_with = "word")]
+    #[param(max_length = 200)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "word")]
+    #[param(max_length = 200)]
+    specialty: Option<String>,
+    /// The one that another system knows by this id: `system|value`.
+    #[serde(default, deserialize_with = "identifier")]
+    #[param(value_type = Option<String>)]
+    identifier: Option<ExternalIdentifier>,
+}
+
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    text(&String::deserialize(deserializer)?, NAME_MAX).map(Some).map_err(Error::custom)
+}
+
+/// Lists practitioners, those who were registered first first.
+#[utoipa::path(
+    get, path = "/practitioners", tag = "Practitioners", params(ListQuery),
+    responses((status = 200, description = "A page of practitioners.", body = Page<PractitionerView>), ListProblems),
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    _who: Allowed<Readers>,
+    Query(query): Query<ListQuery>,
+) -> Result<Answer, Problem> {
+    let after = query.cursor.as_ref().map(Cursor::decode::<PractitionerId>).transpose()?;
+    let filter = PractitionerFilter {
+        name: query.name,
+        specialty: query.specialty,
+        identifier: query.identifier,
+    };
+    let found = store::practitioners(&app.db, &filter, after, query.limit.rows()).await?;
+    Ok(Answer::plain(&Page::from_rows(found, query.limit, |last| last.id)))
+}
