@@ -1,7 +1,6 @@
 //! A real cluster from this machine's PostgreSQL.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::process::Command;
 

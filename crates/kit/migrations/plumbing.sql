@@ -52,7 +52,7 @@ END $$;
 
 -- How far the relay is: everything visible in this snapshot has been published.
 CREATE TABLE outbox_relay (
-    only     boolean     PRIMARY KEY DEFAULT true CONSTRAINT outbox_relay_only CHECK (only),
+    single   boolean     PRIMARY KEY DEFAULT true CONSTRAINT outbox_relay_single CHECK (single),
     snapshot pg_snapshot NOT NULL,
     saved_at timestamptz NOT NULL DEFAULT now()
 );

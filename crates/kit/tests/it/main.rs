@@ -1,0 +1,5 @@
+//! The kit against a real PostgreSQL.
+
+mod doors;
+mod relay;
+mod support;

@@ -1,0 +1,162 @@
+//! The relay's three failure cases, each of which a simpler relay gets wrong, and what it does when the bus is away.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use hospital_kit::{
+    bus::SharedBus,
+    db::Db,
+    relay::{Leader, RelaySettings},
+};
+use hospital_testkit::TestDb;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::support::{Kept, schema, until_blocked};
+
+/// A session of the service's role.
+async fn session(db: &TestDb) -> Client {
+    let url = db.url_as("hospital_kit", "secret");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("SET search_path = kit").await.unwrap();
+    client
+}
+
+async fn append(session: &Client, aggregate: Uuid, version: i32) {
+    session
+        .execute(
+            "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor)
+             VALUES (gen_random_uuid(), 't', 't.v1', $1, $2, $1, jsonb_build_object('version', $2::int), 'test', 'test')",
+            &[&aggregate, &version],
+        )
+        .await
+        .unwrap();
+}
+
+async fn leader(pool: &Db, bus: &Arc<Kept>, batch: i64) -> Leader {
+    let bus: SharedBus = Arc::<Kept>::clone(bus);
+    let settings = RelaySettings { batch, ..RelaySettings::default() };
+    Leader::elect(pool, &bus, settings).await.unwrap().expect("nobody else leads")
+}
+
+async fn published(bus: &Kept) -> Vec<(String, i64)> {
+    let records = bus.records.lock().await;
+    records
+        .iter()
+        .map(|r| {
+            let payload: serde_json::Value = serde_json::from_slice(&r.value).unwrap();
+            (r.key.clone(), payload["version"].as_i64().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_low_sequence_that_commits_late_is_published() {
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let (early, late) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let (slow, fast) = (session(&db).await, session(&db).await);
+    slow.batch_execute("BEGIN").await.unwrap();
+    append(&slow, early, 1).await;
+    append(&fast, late, 1).await;
+
+    let mut relay = leader(&pool, &bus, 100).await;
+    assert_eq!(relay.round().await.unwrap(), 1);
+    slow.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(relay.round().await.unwrap(), 1);
+    assert_eq!(relay.round().await.unwrap(), 0);
+    assert_eq!(published(&bus).await, [(late.to_string(), 1), (early.to_string(), 1)]);
+}
+
+#[tokio::test]
+async fn a_low_xid_with_a_high_sequence_that_commits_first_hides_nothing() {
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let (low_xid, high_xid) = (session(&db).await, session(&db).await);
+    low_xid.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    high_xid.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    append(&high_xid, Uuid::from_u128(1), 1).await;
+    append(&low_xid, Uuid::from_u128(2), 1).await;
+    low_xid.batch_execute("COMMIT").await.unwrap();
+
+    let mut relay = leader(&pool, &bus, 100).await;
+    assert_eq!(relay.round().await.unwrap(), 1);
+    high_xid.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(relay.round().await.unwrap(), 1);
+    let keys: Vec<_> = published(&bus).await.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [Uuid::from_u128(2).to_string(), Uuid::from_u128(1).to_string()]);
+}
+
+#[tokio::test]
+async fn the_order_of_locks_decides_on_one_bill_not_the_order_of_xids() {
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let bill = Uuid::from_u128(7);
+    let (low_xid, high_xid) = (session(&db).await, session(&db).await);
+    high_xid.execute("INSERT INTO bill (id) VALUES ($1)", &[&bill]).await.unwrap();
+    low_xid.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    high_xid.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    const CHANGE: &str = "UPDATE bill SET version = version + 1 WHERE id = $1";
+    high_xid.execute(CHANGE, &[&bill]).await.unwrap();
+    append(&high_xid, bill, 2).await;
+
+    let waiting = tokio::spawn(async move {
+        low_xid.execute(CHANGE, &[&bill]).await.unwrap();
+        append(&low_xid, bill, 3).await;
+        low_xid.batch_execute("COMMIT").await.unwrap();
+    });
+    until_blocked(&db).await;
+    high_xid.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap();
+
+    // One page each, so that nothing but the order in which they are read can decide.
+    let mut relay = leader(&pool, &bus, 1).await;
+    assert_eq!(relay.round().await.unwrap(), 2);
+    assert_eq!(published(&bus).await, [(bill.to_string(), 2), (bill.to_string(), 3)]);
+}
+
+#[tokio::test]
+async fn events_wait_while_the_bus_is_away_and_a_long_transaction_stalls_nothing() {
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let (long, writer) = (session(&db).await, session(&db).await);
+    long.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let mut relay = leader(&pool, &bus, 100).await;
+    bus.away.store(true, Ordering::Relaxed);
+    append(&writer, Uuid::from_u128(1), 1).await;
+    assert!(relay.round().await.is_err());
+    bus.away.store(false, Ordering::Relaxed);
+    append(&writer, Uuid::from_u128(1), 2).await;
+    assert_eq!(relay.round().await.unwrap(), 2);
+    append(&writer, Uuid::from_u128(1), 3).await;
+    assert_eq!(relay.round().await.unwrap(), 1);
+    let versions: Vec<_> = published(&bus).await.into_iter().map(|(_, version)| version).collect();
+    assert_eq!(versions, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn one_relay_leads_and_another_takes_over() {
+    let (db, pool) = schema().await;
+    let bus: SharedBus = Arc::new(Kept::default());
+    let settings = RelaySettings::default();
+    let first = Leader::elect(&pool, &bus, settings).await.unwrap().expect("the first leads");
+    assert!(Leader::elect(&pool, &bus, settings).await.unwrap().is_none());
+    drop(first);
+    hospital_testkit::eventually("the second to lead", async || {
+        Leader::elect(&pool, &bus, settings).await.unwrap()
+    })
+    .await;
+    drop(db);
+}
+
+#[tokio::test]
+async fn the_event_log_cannot_be_changed_by_the_service() {
+    let (db, _pool) = schema().await;
+    let service = session(&db).await;
+    append(&service, Uuid::from_u128(1), 1).await;
+    for sql in ["UPDATE outbox SET version = 9", "DELETE FROM outbox", "TRUNCATE outbox", "DROP TABLE outbox"] {
+        let error = service.batch_execute(sql).await.unwrap_err();
+        let code = error.code().map(|c| c.code().to_owned());
+        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+    }
+}

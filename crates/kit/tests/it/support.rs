@@ -1,0 +1,84 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use hospital_kit::{
+    bus::{Bus, BusError, Consumer, Position, Received, Record, TopicSpec},
+    clock::Clock,
+    db::{Db, DbSettings},
+    migrate::Schema,
+};
+use hospital_testkit::{TestDb, database_from};
+use tokio::sync::Mutex;
+
+/// A service's schema with a table to change: bills with a lock order to get wrong.
+pub async fn schema() -> (TestDb, Db) {
+    let db = database_from("kit", async |url| {
+        let schema = Schema { name: "kit", migrations: Vec::new() };
+        schema.migrate(&url, Some("secret")).await?;
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client
+            .batch_execute(
+                "CREATE TABLE kit.bill (id uuid PRIMARY KEY, paid bigint NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 1,
+                     CONSTRAINT bill_not_overpaid CHECK (paid <= 100));
+                 CREATE TABLE kit.payment (id uuid PRIMARY KEY, bill_id uuid NOT NULL,
+                     CONSTRAINT payment_bill_exists FOREIGN KEY (bill_id) REFERENCES kit.bill DEFERRABLE INITIALLY DEFERRED)",
+            )
+            .await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let settings = DbSettings::new(db.url_as("hospital_kit", "secret"), "kit");
+    let pool = Db::new(&settings, Clock::system()).unwrap();
+    (db, pool)
+}
+
+/// A bus that keeps what is published, and can be away.
+#[derive(Default)]
+pub struct Kept {
+    pub records: Mutex<Vec<Record>>,
+    pub away: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait]
+impl Bus for Kept {
+    async fn ensure_topics(&self, _: &[TopicSpec]) -> Result<(), BusError> {
+        Ok(())
+    }
+    async fn publish(&self, records: Vec<Record>) -> Result<(), BusError> {
+        if self.away.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(BusError::Unavailable("away".to_owned()));
+        }
+        self.records.lock().await.extend(records);
+        Ok(())
+    }
+    async fn subscribe(&self, _: &str, _: &[&str]) -> Result<Box<dyn Consumer>, BusError> {
+        Err(BusError::Refused("only kept".to_owned()))
+    }
+    async fn ready(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+    async fn reset(&self, _: &str, _: &str, _: Option<i32>, _: Position) -> Result<(), BusError> {
+        Ok(())
+    }
+    async fn lag(&self, _: &str, _: &str) -> Result<BTreeMap<i32, i64>, BusError> {
+        Ok(BTreeMap::new())
+    }
+    async fn read(&self, _: &str, _: Position) -> Result<Vec<Received>, BusError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Waits until a backend of this database waits for a lock.
+pub async fn until_blocked(db: &TestDb) {
+    hospital_testkit::eventually("a session that waits for a lock", async || {
+        let waiting: i64 = db
+            .value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            .await
+            .unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
+}
+

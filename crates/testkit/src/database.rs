@@ -1,0 +1,136 @@
+//! One cluster per test process, one database per test.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::Context;
+use hospital_cluster::{Cluster, Options};
+use tokio::sync::Mutex;
+use tokio_postgres::NoTls;
+
+/// A database of a test's own.
+#[derive(Clone, Debug)]
+pub struct TestDb {
+    name: String,
+}
+
+impl TestDb {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster owner's URL.
+    pub fn owner_url(&self) -> String {
+        cluster().owner_url(&self.name)
+    }
+
+    pub fn url_as(&self, role: &str, password: &str) -> String {
+        cluster().url(role, password, &self.name)
+    }
+
+    /// Runs statements as the owner.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        let client = connect(&self.owner_url()).await?;
+        client.batch_execute(sql).await.context("running SQL")
+    }
+
+    /// The first column of the first row of a query, as the owner.
+    pub async fn value<T>(&self, sql: &str) -> anyhow::Result<T>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        let client = connect(&self.owner_url()).await?;
+        Ok(client.query_one(sql, &[]).await?.try_get(0)?)
+    }
+}
+
+/// A database with nothing in it.
+pub async fn empty_database() -> anyhow::Result<TestDb> {
+    create("template0").await
+}
+
+/// A clone of a template, which `build` makes once per test process; it is given the owner's URL of the database to fill.
+pub async fn database_from(
+    template: &str,
+    build: impl AsyncFnOnce(String) -> anyhow::Result<()>,
+) -> anyhow::Result<TestDb> {
+    static TEMPLATES: LazyLock<Mutex<HashMap<String, Arc<Mutex<Option<String>>>>>> =
+        LazyLock::new(Mutex::default);
+    let slot = Arc::clone(TEMPLATES.lock().await.entry(template.to_owned()).or_default());
+    let mut built = slot.lock().await;
+    if built.is_none() {
+        let db = create("template0").await?;
+        build(db.owner_url()).await.with_context(|| format!("building the template {template}"))?;
+        *built = Some(db.name);
+    }
+    let name = built.clone().context("built above")?;
+    create(&name).await
+}
+
+async fn create(template: &str) -> anyhow::Result<TestDb> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let client = connect(&cluster().owner_url("postgres")).await?;
+    // A template that somebody is still connected to cannot be copied; those connections are on their way out.
+    client
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            &[&template],
+        )
+        .await?;
+    client
+        .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"))
+        .await
+        .with_context(|| format!("copying {template}"))?;
+    Ok(TestDb { name })
+}
+
+pub(crate) async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("connecting")?;
+    #[expect(clippy::disallowed_methods, reason = "ends with the client")]
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| start().expect("the tests' PostgreSQL starts"))
+}
+
+fn start() -> anyhow::Result<Cluster> {
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let dir = tempfile::Builder::new().prefix("hospital-test-").tempdir_in(base)?.keep();
+    // The process that must outlive this one, however this one ends.
+    let reaper = reap_after_us(&dir)?;
+    let cluster = Cluster::open(&Options { dir, port: None, durable: false })?;
+    // Never dropped: the end of this process is what closes its standard input.
+    std::mem::forget(reaper);
+    Ok(cluster)
+}
+
+/// A shell that waits for the end of its input, which is the end of this process, and then ends the cluster and removes it.
+fn reap_after_us(dir: &PathBuf) -> anyhow::Result<std::process::Child> {
+    const SCRIPT: &str = r#"
+        trap '' INT TERM HUP
+        read -r _
+        pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null
+        while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+        rm -rf "$1"
+    "#;
+    Command::new("sh")
+        .args(["-c", SCRIPT, "reaper"])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting the reaper")
+}
