@@ -35,7 +35,7 @@ pub(crate) fn routes(ctx: &Context) -> Result<(Router, OpenApi), Broken> {
     let app = App {
         db: ctx.db.clone(),
         patients: PatientCheck::new(ctx)?,
-        zone: ctx.config.facility.zone.clone(),
+        zone: ctx.config.facility.time_zone(),
     };
     let routes = OpenApiRouter::new()
         .routes(routes!(practitioners::register, practitioners::list))
