@@ -61,8 +61,8 @@ pub async fn database_from(
     template: &str,
     build: impl AsyncFnOnce(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<TestDb> {
-    static TEMPLATES: LazyLock<Mutex<HashMap<String, Arc<Mutex<Option<String>>>>>> =
-        LazyLock::new(Mutex::default);
+    type Slot = Arc<Mutex<Option<String>>>;
+    static TEMPLATES: LazyLock<Mutex<HashMap<String, Slot>>> = LazyLock::new(Mutex::default);
     let slot = Arc::clone(TEMPLATES.lock().await.entry(template.to_owned()).or_default());
     let mut built = slot.lock().await;
     if built.is_none() {

@@ -11,7 +11,7 @@ use hospital_testkit::{TestDb, database_from};
 use tokio::sync::Mutex;
 
 /// A service's schema with a table to change: bills with a lock order to get wrong.
-pub async fn schema() -> (TestDb, Db) {
+pub(crate) async fn schema() -> (TestDb, Db) {
     let db = database_from("kit", async |url| {
         let schema = Schema { name: "kit", migrations: Vec::new() };
         schema.migrate(&url, Some("secret")).await?;
@@ -36,9 +36,9 @@ pub async fn schema() -> (TestDb, Db) {
 
 /// A bus that keeps what is published, and can be away.
 #[derive(Default)]
-pub struct Kept {
-    pub records: Mutex<Vec<Record>>,
-    pub away: std::sync::atomic::AtomicBool,
+pub(crate) struct Kept {
+    pub(crate) records: Mutex<Vec<Record>>,
+    pub(crate) away: std::sync::atomic::AtomicBool,
 }
 
 #[async_trait]
@@ -71,7 +71,7 @@ impl Bus for Kept {
 }
 
 /// Waits until a backend of this database waits for a lock.
-pub async fn until_blocked(db: &TestDb) {
+pub(crate) async fn until_blocked(db: &TestDb) {
     hospital_testkit::eventually("a session that waits for a lock", async || {
         let waiting: i64 = db
             .value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")

@@ -1,0 +1,7 @@
+//! Who asks: tokens signed by keys that the platform trusts.
+
+mod authority;
+mod signing;
+
+pub use authority::{Authority, TokenRejected};
+pub use signing::{Claims, SigningKey, TokenSource};

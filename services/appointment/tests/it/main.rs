@@ -1,0 +1,13 @@
+//! The appointment service over HTTP, on a real database.
+
+mod access;
+mod bad_input;
+mod booking;
+mod desk;
+mod fake_patients;
+mod flights;
+mod patient_check;
+mod practitioners;
+mod races;
+mod reading;
+mod steps;
