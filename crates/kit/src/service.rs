@@ -148,17 +148,8 @@ pub async fn run(
         background.spawn(task(working.clone()));
     }
     background.spawn(forget(context.db.clone(), working.clone()));
-    let relay_settings = RelaySettings {
-        retention_days: context.config.outbox.retention_days,
-        ..RelaySettings::default()
-    };
     let relays = TaskTracker::new();
-    relays.spawn(relay::run(
-        context.db.clone(),
-        SharedBus::clone(&context.bus),
-        relay_settings,
-        relaying.clone(),
-    ));
+    relays.spawn(relay_of(&context, relaying.clone()));
     let server_settings = ServerSettings {
         header_timeout: Duration::from_millis(http.header_timeout_ms),
         connections_max: http.connections_max,
@@ -191,6 +182,12 @@ pub async fn run(
     context.db.close();
     tracing::info!(service = context.db.schema(), "stopped");
     served.map_err(|e| Broken::defect("serving", e))
+}
+
+fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+    let retention_days = context.config.outbox.retention_days;
+    let settings = RelaySettings { retention_days, ..RelaySettings::default() };
+    relay::run(context.db.clone(), SharedBus::clone(&context.bus), settings, stop)
 }
 
 async fn finish(what: &str, tasks: &TaskTracker, patience: Duration) {

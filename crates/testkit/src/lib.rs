@@ -1,7 +1,9 @@
 //! What tests stand on: a private PostgreSQL per test process, a database per test, services in-process.
 
+mod app;
 mod database;
 mod eventually;
 
+pub use app::{Response, TestApp, read};
 pub use database::{TestDb, database_from, empty_database};
 pub use eventually::eventually;

@@ -10,7 +10,7 @@ use std::{
 
 use ed25519_dalek::{
     SigningKey as Ed25519,
-    pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding},
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding},
 };
 use hospital_types::{PatientId, Role, Roles};
 use jsonwebtoken::{
@@ -60,7 +60,8 @@ impl SigningKey {
         std::fs::File::open("/dev/urandom")
             .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut seed))
             .map_err(|e| Broken::defect("reading randomness", e))?;
-        let pem = Ed25519::from_bytes(&seed)
+        // Without the public half: the token library takes a key of exactly this form.
+        let pem = KeypairBytes { secret_key: seed, public_key: None }
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| Broken::defect("writing the signing key", e))?;
         Self::from_pem(&pem)
