@@ -1,0 +1,90 @@
+use hospital_types::{PatientId, Sensitive};
+use jiff::{Timestamp, civil::Date};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::PatientStatus;
+
+/// Administrative gender, as FHIR has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gender {
+    Female,
+    Male,
+    Other,
+    Unknown,
+}
+
+impl Gender {
+    pub const ALL: [Self; 4] = [Self::Female, Self::Male, Self::Other, Self::Unknown];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Female => "female",
+            Self::Male => "male",
+            Self::Other => "other",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|gender| gender.as_str() == text)
+    }
+}
+
+/// A name for somebody or something in a system of names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identifier {
+    /// Whose names these are: a URI.
+    #[schema(example = "urn:example:mrn")]
+    pub system: String,
+    #[schema(example = "12345")]
+    pub value: String,
+}
+
+/// A postal address, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Address {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postal_code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+}
+
+/// A patient, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PatientView {
+    pub id: PatientId,
+    pub version: i32,
+    pub status: PatientStatus,
+    #[schema(value_type = String)]
+    pub given_name: Sensitive<String>,
+    #[schema(value_type = String)]
+    pub family_name: Sensitive<String>,
+    #[schema(value_type = String, format = Date)]
+    pub birth_date: Sensitive<Date>,
+    pub gender: Gender,
+    /// E.164.
+    #[schema(required, value_type = Option<String>)]
+    pub phone: Option<Sensitive<String>>,
+    #[schema(required, value_type = Option<String>)]
+    pub email: Option<Sensitive<String>>,
+    #[schema(required)]
+    pub language: Option<String>,
+    #[schema(required, value_type = Option<Address>)]
+    pub address: Option<Sensitive<Address>>,
+    pub identifiers: Vec<Identifier>,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}

@@ -1,0 +1,298 @@
+//! Request bodies, and how they become commands.
+
+use hospital_contracts::patient::{Address, Gender, Identifier};
+use hospital_kit::http::{Patch, not_null};
+use hospital_types::{Faults, Sensitive, parse_date, text};
+use jiff::civil::Date;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::{contact, patient::Demographics, register::Register};
+
+const NAME_MAX: usize = 100;
+const IDENTIFIERS_MAX: usize = 20;
+
+/// A patient to register.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RegisterBody {
+    #[schema(min_length = 1, max_length = 100, example = "Zoë")]
+    given_name: String,
+    #[schema(min_length = 1, max_length = 100, example = "Müller")]
+    family_name: String,
+    #[schema(format = Date, example = "1990-01-02")]
+    birth_date: String,
+    /// `female`, `male`, `other` or `unknown`.
+    #[schema(example = "female")]
+    gender: String,
+    /// With its country code.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, example = "+1 617 555 0100")]
+    phone: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, example = "zoe@example.org")]
+    email: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, example = "en")]
+    language: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
+    address: Option<Address>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, max_items = 20)]
+    identifiers: Option<Vec<Identifier>>,
+    /// The caller has looked at the candidates: it is somebody else.
+    #[serde(default)]
+    accept_duplicate: bool,
+}
+
+impl RegisterBody {
+    pub(super) fn command(self, today: Date) -> Result<Register, Faults> {
+        let mut faults = Faults::new();
+        let f = &mut faults;
+        let given_name = f.take("/givenName", text(&self.given_name, NAME_MAX));
+        let family_name = f.take("/familyName", text(&self.family_name, NAME_MAX));
+        let birth_date = birth_date(f, &self.birth_date, today);
+        let gender = gender(f, &self.gender);
+        let phone = self.phone.map(|p| f.take("/phone", contact::phone(&p)));
+        let email = self.email.map(|e| f.take("/email", contact::email(&e)));
+        let language = self.language.map(|l| f.take("/language", contact::language(&l)));
+        let address = self.address.map(|a| address(f, a));
+        let identifiers = identifiers(f, self.identifiers.unwrap_or_default());
+        let demographics = (|| {
+            Some(Demographics {
+                given_name: Sensitive::new(given_name?),
+                family_name: Sensitive::new(family_name?),
+                birth_date: Sensitive::new(birth_date?),
+                gender: gender?,
+                phone: phone.flatten().map(Sensitive::new),
+                email: email.flatten().map(Sensitive::new),
+                language: language.flatten(),
+                address: address.map(Sensitive::new),
+                identifiers,
+            })
+        })();
+        let accept_duplicate = self.accept_duplicate;
+        faults.finish(demographics.map(|demographics| Register { demographics, accept_duplicate }))
+    }
+}
+
+fn birth_date(faults: &mut Faults, given: &str, today: Date) -> Option<Date> {
+    let date = faults.take("/birthDate", parse_date(given))?;
+    if date > today {
+        faults.push("/birthDate", "must not lie in the future");
+        return None;
+    }
+    if date.year() < 1870 {
+        faults.push("/birthDate", "must not lie before 1870");
+        return None;
+    }
+    Some(date)
+}
+
+fn gender(faults: &mut Faults, given: &str) -> Option<Gender> {
+    faults.take("/gender", Gender::parse(given).ok_or("must be female, male, other or unknown"))
+}
+
+/// Checks each part in its place; a fault leaves it as it was, since nothing is kept then.
+fn address(faults: &mut Faults, mut given: Address) -> Address {
+    let parts = [
+        ("line", &mut given.line),
+        ("city", &mut given.city),
+        ("state", &mut given.state),
+        ("postalCode", &mut given.postal_code),
+        ("country", &mut given.country),
+    ];
+    for (name, part) in parts {
+        if let Some(value) = part {
+            *part = faults.take(&format!("/address/{name}"), text(value, 200));
+        }
+    }
+    given
+}
+
+fn identifiers(faults: &mut Faults, given: Vec<Identifier>) -> Vec<Identifier> {
+    if given.len() > IDENTIFIERS_MAX {
+        faults.push("/identifiers", format!("must be at most {IDENTIFIERS_MAX}"));
+    }
+    let mut all: Vec<Identifier> = Vec::new();
+    for (i, identifier) in given.into_iter().enumerate() {
+        let system =
+            faults.take(&format!("/identifiers/{i}/system"), text(&identifier.system, 200));
+        let value = faults.take(&format!("/identifiers/{i}/value"), text(&identifier.value, 200));
+        if system.as_deref().is_some_and(|s| s.contains('|')) {
+            faults.push(format!("/identifiers/{i}/system"), "must not contain |");
+        }
+        if let (Some(system), Some(value)) = (system, value) {
+            all.push(Identifier { system, value });
+        }
+    }
+    all.sort();
+    let before = all.len();
+    all.dedup();
+    if all.len() < before {
+        faults.push("/identifiers", "must not repeat one");
+    }
+    all
+}
+
+/// A merge patch (RFC 7396) of a patient.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct PatchPatient {
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
+    given_name: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
+    family_name: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, format = Date)]
+    birth_date: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
+    gender: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    phone: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    email: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    language: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<PatchAddress>)]
+    address: Patch<PatchAddress>,
+    /// All of them anew.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Identifier>>)]
+    identifiers: Patch<Vec<Identifier>>,
+}
+
+/// A merge patch of an address.
+#[derive(Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct PatchAddress {
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    line: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    city: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    state: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    postal_code: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    country: Patch<String>,
+}
+
+/// A patch whose values are good.
+pub(super) struct Checked {
+    given_name: Option<String>,
+    family_name: Option<String>,
+    birth_date: Option<Date>,
+    gender: Option<Gender>,
+    phone: Option<Option<String>>,
+    email: Option<Option<String>>,
+    language: Option<Option<String>>,
+    address: Option<Option<PatchAddress>>,
+    identifiers: Option<Vec<Identifier>>,
+}
+
+impl PatchPatient {
+    pub(super) fn check(self, today: Date) -> Result<Checked, Faults> {
+        let mut faults = Faults::new();
+        let f = &mut faults;
+        let checked = Checked {
+            given_name: self.given_name.and_then(|n| f.take("/givenName", text(&n, NAME_MAX))),
+            family_name: self.family_name.and_then(|n| f.take("/familyName", text(&n, NAME_MAX))),
+            birth_date: self.birth_date.and_then(|d| birth_date(f, &d, today)),
+            gender: self.gender.and_then(|g| gender(f, &g)),
+            phone: patched(f, "/phone", self.phone, |p| contact::phone(p)),
+            email: patched(f, "/email", self.email, |e| contact::email(e)),
+            language: patched(f, "/language", self.language, |l| contact::language(l)),
+            address: self.address.change().map(|a| a.map(|a| a.check(f))),
+            identifiers: self.identifiers.change().map(|i| identifiers(f, i.unwrap_or_default())),
+        };
+        faults.finish(Some(checked))
+    }
+}
+
+fn patched<E: std::fmt::Display>(
+    faults: &mut Faults,
+    pointer: &str,
+    patch: Patch<String>,
+    parse: impl FnOnce(&str) -> Result<String, E>,
+) -> Option<Option<String>> {
+    match patch.change()? {
+        None => Some(None),
+        Some(value) => faults.take(pointer, parse(&value)).map(Some),
+    }
+}
+
+impl PatchAddress {
+    fn check(self, faults: &mut Faults) -> Self {
+        let mut one = |name: &str, patch: Patch<String>| match patch {
+            Patch::Set(value) => faults
+                .take(&format!("/address/{name}"), text(&value, 200))
+                .map_or(Patch::Absent, Patch::Set),
+            other => other,
+        };
+        Self {
+            line: one("line", self.line),
+            city: one("city", self.city),
+            state: one("state", self.state),
+            postal_code: one("postalCode", self.postal_code),
+            country: one("country", self.country),
+        }
+    }
+
+    fn apply(self, to: Option<Address>) -> Address {
+        let mut address = to.unwrap_or_default();
+        let parts = [
+            (self.line, &mut address.line),
+            (self.city, &mut address.city),
+            (self.state, &mut address.state),
+            (self.postal_code, &mut address.postal_code),
+            (self.country, &mut address.country),
+        ];
+        for (patch, part) in parts {
+            if let Some(value) = patch.change() {
+                *part = value;
+            }
+        }
+        address
+    }
+}
+
+impl Checked {
+    pub(super) fn apply(self, to: Demographics) -> Demographics {
+        let replace = |new: Option<Option<String>>, old: Option<Sensitive<String>>| match new {
+            None => old,
+            Some(value) => value.map(Sensitive::new),
+        };
+        let address = match self.address {
+            None => to.address,
+            Some(None) => None,
+            Some(Some(patch)) => {
+                Some(Sensitive::new(patch.apply(to.address.map(Sensitive::into_exposed))))
+            }
+        };
+        Demographics {
+            given_name: self.given_name.map_or(to.given_name, Sensitive::new),
+            family_name: self.family_name.map_or(to.family_name, Sensitive::new),
+            birth_date: self.birth_date.map_or(to.birth_date, Sensitive::new),
+            gender: self.gender.unwrap_or(to.gender),
+            phone: replace(self.phone, to.phone),
+            email: replace(self.email, to.email),
+            language: self.language.unwrap_or(to.language),
+            address,
+            identifiers: self.identifiers.unwrap_or(to.identifiers),
+        }
+    }
+}

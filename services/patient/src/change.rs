@@ -1,0 +1,76 @@
+//! Changes a patient: what is known of it, or whether it can be booked.
+
+use hospital_contracts::patient::{PatientFacts, PatientStatus, PatientUpdated};
+use hospital_kit::{db::Tx, http::IfMatch, outbox, outcome::Outcome};
+use hospital_types::PatientId;
+
+use crate::{
+    patient::{ChangeRefused, Demographics, Patient},
+    store,
+};
+
+/// Replaces what is known of a patient by what `change` makes of it. Changing nothing changes nothing: no version, no event.
+pub(crate) async fn update(
+    tx: &mut Tx<ChangeRefused>,
+    id: PatientId,
+    seen: IfMatch,
+    change: impl FnOnce(Demographics) -> Demographics,
+) -> Outcome<Patient, ChangeRefused> {
+    let mut patient = locked(tx, id, seen).await?;
+    let before = patient.demographics.clone();
+    patient.demographics = change(before.clone());
+    if patient.demographics == before {
+        return Ok(patient);
+    }
+    store::update_demographics(tx, &patient);
+    changed(tx, &mut patient, "demographics", None);
+    Ok(patient)
+}
+
+/// Makes a patient bookable or not.
+pub(crate) async fn set_status(
+    tx: &mut Tx<ChangeRefused>,
+    id: PatientId,
+    seen: IfMatch,
+    to: PatientStatus,
+    reason: &str,
+) -> Outcome<Patient, ChangeRefused> {
+    let mut patient = locked(tx, id, seen).await?;
+    if patient.status == to {
+        return Err(ChangeRefused::InvalidTransition { from: patient.status, to }.into());
+    }
+    patient.status = to;
+    let change = match to {
+        PatientStatus::Active => "reactivated",
+        PatientStatus::Inactive => "deactivated",
+    };
+    changed(tx, &mut patient, change, Some(reason));
+    Ok(patient)
+}
+
+async fn locked(
+    tx: &mut Tx<ChangeRefused>,
+    id: PatientId,
+    seen: IfMatch,
+) -> Outcome<Patient, ChangeRefused> {
+    let patient = store::for_update(tx, id).await?.ok_or(ChangeRefused::Unknown)?;
+    if !seen.allows(patient.version) {
+        return Err(ChangeRefused::Stale { version: patient.version }.into());
+    }
+    Ok(patient)
+}
+
+fn changed(
+    tx: &mut Tx<ChangeRefused>,
+    patient: &mut Patient,
+    change: &'static str,
+    reason: Option<&str>,
+) {
+    patient.version += 1;
+    patient.updated_at = tx.now();
+    store::update_version(tx, patient);
+    store::insert_history(tx, patient, change, reason);
+    let facts =
+        PatientFacts { patient_id: patient.id, version: patient.version, status: patient.status };
+    outbox::append(tx, &PatientUpdated(facts));
+}

@@ -1,0 +1,66 @@
+//! Registers a patient.
+
+use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
+use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_types::PatientId;
+
+use crate::{
+    duplicate::{Candidate, likelihood},
+    patient::{Demographics, Patient, RegisterRefused},
+    store,
+};
+
+pub(crate) struct Register {
+    pub(crate) demographics: Demographics,
+    /// The caller has looked and says that it is somebody else.
+    pub(crate) accept_duplicate: bool,
+}
+
+/// Registers a patient, unless somebody much like it is here already. Accepting duplicates reads nothing and is one flight.
+pub(crate) async fn register(
+    tx: &mut Tx<RegisterRefused>,
+    cmd: Register,
+) -> Outcome<Patient, RegisterRefused> {
+    if !cmd.accept_duplicate {
+        refuse_duplicate(tx, &cmd.demographics).await?;
+    }
+    let patient = Patient {
+        id: PatientId::new(),
+        version: 1,
+        status: PatientStatus::Active,
+        demographics: cmd.demographics,
+        created_at: tx.now(),
+        updated_at: tx.now(),
+    };
+    store::insert(tx, &patient);
+    store::insert_history(tx, &patient, "registered", None);
+    let facts = PatientFacts { patient_id: patient.id, version: 1, status: patient.status };
+    outbox::append(tx, &PatientRegistered(facts));
+    Ok(patient)
+}
+
+async fn refuse_duplicate(
+    tx: &mut Tx<RegisterRefused>,
+    demographics: &Demographics,
+) -> Outcome<(), RegisterRefused> {
+    let own = demographics.likeness();
+    let alike = store::alike(tx, demographics).await?;
+    // Who has the identifier is who is meant, however alike others are.
+    if let Some(same) = alike.iter().find(|other| other.has_identifier) {
+        let identifiers = demographics.identifiers.clone();
+        return Err(RegisterRefused::IdentifierTaken { identifiers, by: Some(same.id) }.into());
+    }
+    let mut candidates: Vec<Candidate> = alike
+        .iter()
+        .filter_map(|other| {
+            Some(Candidate { id: other.id, score: likelihood(&own, &other.likeness)? })
+        })
+        .collect();
+    candidates.sort_by_key(|c| std::cmp::Reverse(c.score));
+    candidates.truncate(5);
+    if candidates.is_empty() {
+        Ok(())
+    } else {
+        Err(RegisterRefused::PossibleDuplicate(candidates).into())
+    }
+}

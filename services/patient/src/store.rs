@@ -1,0 +1,280 @@
+//! Every SQL statement of the service.
+
+use hospital_contracts::patient::{Address, Gender, Identifier, PatientStatus};
+use hospital_kit::{
+    db::{Db, Tx},
+    outcome::{Broken, Outcome},
+    sql,
+};
+use hospital_types::{PatientId, Sensitive};
+use jiff::civil::Date;
+use tokio_postgres::{Row, types::Json};
+
+use crate::{
+    duplicate::{Likeness, words},
+    patient::{ChangeRefused, Demographics, Patient, RegisterRefused},
+};
+
+pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    tx.write(sql!(
+        "INSERT INTO patient (id, version, status, given_name, family_name, birth_date, gender, phone, email, language, address,
+                              created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+        patient.id,
+        patient.version,
+        patient.status.as_str(),
+        d.given_name.expose().clone(),
+        d.family_name.expose().clone(),
+        *d.birth_date.expose(),
+        d.gender.as_str(),
+        d.phone.as_ref().map(|p| p.expose().clone()),
+        d.email.as_ref().map(|e| e.expose().clone()),
+        d.language.clone(),
+        d.address.as_ref().map(|a| Json(a.expose().clone())),
+        patient.created_at,
+    ));
+    insert_names(tx, patient.id, d);
+    if !d.identifiers.is_empty() {
+        let refused =
+            RegisterRefused::IdentifierTaken { identifiers: d.identifiers.clone(), by: None };
+        insert_identifiers(tx, patient.id, d, refused);
+    }
+}
+
+fn insert_names<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics) {
+    let mut all = words(d.given_name.expose());
+    all.extend(words(d.family_name.expose()));
+    tx.write(sql!(
+        "INSERT INTO patient_name (patient_id, word) SELECT $1, w FROM unnest($2::text[]) AS w ON CONFLICT DO NOTHING",
+        id,
+        all,
+    ));
+}
+
+fn insert_identifiers<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics, refused: R) {
+    let (systems, values): (Vec<String>, Vec<String>) =
+        d.identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+    tx.write(sql!(
+        "INSERT INTO patient_identifier (patient_id, system, value)
+         SELECT $1, i.system, i.value FROM unnest($2::text[], $3::text[]) AS i (system, value) ORDER BY 2, 3",
+        id,
+        systems,
+        values,
+    ))
+    .refuse_on("patient_identifier_taken", refused);
+}
+
+pub(crate) fn insert_history<R>(
+    tx: &mut Tx<R>,
+    patient: &Patient,
+    change: &'static str,
+    reason: Option<&str>,
+) {
+    let (now, actor) = (tx.now(), tx.actor().subject.clone());
+    tx.write(sql!(
+        "INSERT INTO patient_history (patient_id, version, at, actor, change, reason) VALUES ($1, $2, $3, $4, $5, $6)",
+        patient.id,
+        patient.version,
+        now,
+        actor,
+        change,
+        reason.map(ToOwned::to_owned),
+    ));
+}
+
+pub(crate) fn update_demographics(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    tx.write(sql!(
+        "UPDATE patient SET given_name = $2, family_name = $3, birth_date = $4, gender = $5, phone = $6, email = $7, language = $8,
+                address = $9
+         WHERE id = $1",
+        patient.id,
+        d.given_name.expose().clone(),
+        d.family_name.expose().clone(),
+        *d.birth_date.expose(),
+        d.gender.as_str(),
+        d.phone.as_ref().map(|p| p.expose().clone()),
+        d.email.as_ref().map(|e| e.expose().clone()),
+        d.language.clone(),
+        d.address.as_ref().map(|a| Json(a.expose().clone())),
+    ));
+    tx.write(sql!("DELETE FROM patient_name WHERE patient_id = $1", patient.id));
+    insert_names(tx, patient.id, d);
+    tx.write(sql!("DELETE FROM patient_identifier WHERE patient_id = $1", patient.id));
+    insert_identifiers(tx, patient.id, d, ChangeRefused::IdentifierTaken);
+}
+
+pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    tx.write(sql!(
+        "UPDATE patient SET version = $2, status = $3, updated_at = $4 WHERE id = $1",
+        patient.id,
+        patient.version,
+        patient.status.as_str(),
+        patient.updated_at,
+    ));
+}
+
+/// Somebody who shares an identifier, a birth date or a phone number with a new patient.
+pub(crate) struct Alike {
+    pub(crate) id: PatientId,
+    pub(crate) likeness: Likeness,
+    pub(crate) has_identifier: bool,
+}
+
+pub(crate) async fn alike(
+    tx: &mut Tx<RegisterRefused>,
+    d: &Demographics,
+) -> Outcome<Vec<Alike>, RegisterRefused> {
+    let (systems, values): (Vec<String>, Vec<String>) =
+        d.identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+    let rows = tx
+        .read(sql!(
+            "WITH same AS (
+                 SELECT i.patient_id FROM unnest($3::text[], $4::text[]) AS n (system, value) JOIN patient_identifier i USING (system, value)
+             ), near AS (
+                 SELECT patient_id AS id FROM same
+                 UNION (SELECT id FROM patient WHERE birth_date = $1 LIMIT 500)
+                 UNION (SELECT id FROM patient WHERE phone = $2 LIMIT 100)
+             )
+             SELECT p.id, p.given_name, p.family_name, p.birth_date, p.phone, p.id IN (SELECT patient_id FROM same) AS has_identifier
+             FROM near JOIN patient p USING (id)",
+            *d.birth_date.expose(),
+            d.phone.as_ref().map(|p| p.expose().clone()),
+            systems,
+            values,
+        ))
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Alike {
+            id: row.get("id"),
+            likeness: Likeness {
+                given_name: row.get("given_name"),
+                family_name: row.get("family_name"),
+                birth_date: row.get("birth_date"),
+                phone: row.get("phone"),
+            },
+            has_identifier: row.get("has_identifier"),
+        })
+        .collect())
+}
+
+/// Who has one of these identifiers.
+pub(crate) async fn owner_of(
+    db: &Db,
+    identifiers: &[Identifier],
+) -> Result<Option<PatientId>, Broken> {
+    let (systems, values): (Vec<String>, Vec<String>) =
+        identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+    let rows = db
+        .read(sql!(
+            "SELECT i.patient_id FROM unnest($1::text[], $2::text[]) AS n (system, value) JOIN patient_identifier i USING (system, value)
+             LIMIT 1",
+            systems,
+            values,
+        ))
+        .await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// The columns of a patient, for `FROM patient p`.
+macro_rules! select_patient {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.version, p.status, p.given_name, p.family_name, p.birth_date, p.gender, p.phone, p.email, p.language,
+                    p.address, p.created_at, p.updated_at,
+                    coalesce((SELECT jsonb_agg(jsonb_build_object('system', i.system, 'value', i.value) ORDER BY i.system, i.value)
+                              FROM patient_identifier i WHERE i.patient_id = p.id), '[]') AS identifiers
+             FROM patient p ",
+            $rest
+        )
+    };
+}
+
+pub(crate) async fn for_update(
+    tx: &mut Tx<ChangeRefused>,
+    id: PatientId,
+) -> Outcome<Option<Patient>, ChangeRefused> {
+    let rows = tx.read(sql!(select_patient!("WHERE p.id = $1 FOR NO KEY UPDATE OF p"), id)).await?;
+    Ok(rows.first().map(patient))
+}
+
+pub(crate) async fn find(db: &Db, id: PatientId) -> Result<Option<Patient>, Broken> {
+    let rows = db.read(sql!(select_patient!("WHERE p.id = $1"), id)).await?;
+    Ok(rows.first().map(patient))
+}
+
+/// What a search asks for; everything given must hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Search {
+    pub(crate) words: Vec<String>,
+    pub(crate) phone: Option<String>,
+    pub(crate) birth_date: Option<Date>,
+    pub(crate) identifier: Option<Identifier>,
+    pub(crate) status: Option<PatientStatus>,
+}
+
+/// One page by rising id, after `after`.
+pub(crate) async fn search(
+    db: &Db,
+    search: Search,
+    after: Option<PatientId>,
+    limit: i64,
+) -> Result<Vec<Patient>, Broken> {
+    let (system, value) = search.identifier.map(|i| (i.system, i.value)).unzip();
+    // The first word's range drives; the others are looked up for those it finds.
+    let first = search.words.first().cloned();
+    let end = first.as_ref().map(|word| format!("{word}\u{10FFFF}"));
+    let rows = db
+        .read(sql!(
+            select_patient!(
+                "WHERE ($1::uuid IS NULL OR p.id > $1)
+                   AND ($2::text IS NULL OR p.id IN (SELECT n.patient_id FROM patient_name n WHERE n.word >= $2 AND n.word < $3))
+                   AND NOT EXISTS (SELECT 1 FROM unnest($4::text[]) AS asked (word) WHERE NOT EXISTS (
+                           SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND starts_with(n.word, asked.word)))
+                   AND ($5::text IS NULL OR p.phone = $5)
+                   AND ($6::date IS NULL OR p.birth_date = $6)
+                   AND ($7::text IS NULL OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $7 AND i.value = $8))
+                   AND ($9::text IS NULL OR p.status = $9)
+                 ORDER BY p.id LIMIT $10"
+            ),
+            after,
+            first,
+            end,
+            search.words,
+            search.phone,
+            search.birth_date,
+            system,
+            value,
+            search.status.map(PatientStatus::as_str),
+            limit,
+        ))
+        .await?;
+    Ok(rows.iter().map(patient).collect())
+}
+
+fn patient(row: &Row) -> Patient {
+    let Json(identifiers): Json<Vec<Identifier>> = row.get("identifiers");
+    let text = |name: &str| row.get::<_, Option<String>>(name).map(Sensitive::new);
+    Patient {
+        id: row.get("id"),
+        version: row.get("version"),
+        status: PatientStatus::parse(row.get("status")).expect("patient_status allows no other"),
+        demographics: Demographics {
+            given_name: Sensitive::new(row.get("given_name")),
+            family_name: Sensitive::new(row.get("family_name")),
+            birth_date: Sensitive::new(row.get("birth_date")),
+            gender: Gender::parse(row.get("gender")).expect("patient_gender allows no other"),
+            phone: text("phone"),
+            email: text("email"),
+            language: row.get("language"),
+            address: row
+                .get::<_, Option<Json<Address>>>("address")
+                .map(|Json(a)| Sensitive::new(a)),
+            identifiers,
+        },
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    }
+}
