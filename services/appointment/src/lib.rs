@@ -38,7 +38,6 @@ pub fn schema() -> Schema {
 pub fn service(ctx: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(ctx)?;
     Ok(Service {
-        name: "appointment",
         schema: schema(),
         routes,
         openapi,

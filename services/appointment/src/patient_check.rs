@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use hospital_contracts::patient::PatientStatus;
 use hospital_kit::{
-    client::{Found, ServiceClient},
+    client::{Found, ServiceClient, Unavailable},
     http::{Problem, current_trace},
     outcome::Broken,
     service::Context,
 };
 use hospital_types::PatientId;
 use serde::Deserialize;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// What the patient service says of a patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,13 @@ pub enum Standing {
 #[derive(Clone)]
 pub struct PatientCheck {
     service: ServiceClient,
+    turns: Arc<Semaphore>,
+    turn_wait: Duration,
 }
+
+/// How many patients are asked for at a time. A storm of bookings waits its turn here, so that the deadline measures the patient service
+/// and not the queue before it.
+const AT_ONCE: usize = 32;
 
 /// What of a patient matters here. The rest, names among it, is not even read.
 #[derive(Deserialize)]
@@ -39,32 +46,37 @@ impl PatientCheck {
         let deadline = Duration::from_millis(config.patient_check_timeout_ms);
         let tokens = Arc::clone(&ctx.tokens);
         let service = ServiceClient::new("patient", &config.patient_url, deadline, tokens)?;
-        Ok(Self { service })
+        Ok(Self { service, turns: Arc::new(Semaphore::new(AT_ONCE)), turn_wait: deadline * 4 })
     }
 
     /// The patient's standing, or 503 within the deadline: a patient who could not be looked up is not booked.
     pub async fn standing(&self, id: PatientId) -> Result<Standing, Problem> {
-        let trace = current_trace();
-        let path = format!("/patients/{id}");
-        let answer =
-            self.service.get::<Patient>(&path, trace.as_ref().map(|t| t.traceparent())).await;
-        let reason = match answer {
-            Ok(Found::Missing) => return Ok(Standing::Unknown),
-            Ok(Found::Here(patient)) if patient.id == id => {
-                return Ok(match patient.status {
-                    PatientStatus::Active => Standing::Active,
-                    PatientStatus::Inactive => Standing::Inactive,
-                });
-            }
-            Ok(Found::Here(_)) => "it answered with another patient".to_owned(),
-            Err(unavailable) => unavailable.0,
+        self.ask(id).await.map_err(|Unavailable(reason)| {
+            tracing::warn!(reason, "the patient service gave no usable answer");
+            Problem::new(
+                503,
+                "patient-service-unavailable",
+                "The patient cannot be looked up at the moment, so nothing was booked. Send the same request, with the same Idempotency-Key, again.",
+            )
+            .retry_after(1)
+        })
+    }
+
+    async fn ask(&self, id: PatientId) -> Result<Standing, Unavailable> {
+        let Ok(Ok(_turn)) = timeout(self.turn_wait, self.turns.acquire()).await else {
+            return Err(Unavailable("too many bookings wait for it".to_owned()));
         };
-        tracing::warn!(reason, "the patient service gave no usable answer");
-        Err(Problem::new(
-            503,
-            "patient-service-unavailable",
-            "The patient cannot be looked up at the moment, so nothing was booked. Send the same request, with the same Idempotency-Key, again.",
-        )
-        .retry_after(1))
+        let trace = current_trace();
+        let traceparent = trace.as_ref().map(|trace| trace.traceparent());
+        match self.service.get::<Patient>(&format!("/patients/{id}"), traceparent).await? {
+            Found::Missing => Ok(Standing::Unknown),
+            Found::Here(patient) if patient.id != id => {
+                Err(Unavailable("it answered with another patient".to_owned()))
+            }
+            Found::Here(patient) => Ok(match patient.status {
+                PatientStatus::Active => Standing::Active,
+                PatientStatus::Inactive => Standing::Inactive,
+            }),
+        }
     }
 }

@@ -21,7 +21,7 @@ use serde_json::json;
 
 /// How the service behaves, whoever is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     Well,
     /// Takes the request and never answers.
     Silent,
@@ -39,8 +39,8 @@ pub enum Mood {
 }
 
 #[derive(Clone)]
-pub struct FakePatients {
-    pub address: SocketAddr,
+pub(crate) struct FakePatients {
+    pub(crate) address: SocketAddr,
     inner: Arc<Inner>,
 }
 
@@ -51,7 +51,7 @@ struct Inner {
 }
 
 impl FakePatients {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let inner = Arc::new(Inner {
             known: Mutex::default(),
             mood: Mutex::new(Mood::Well),
@@ -66,11 +66,11 @@ impl FakePatients {
         Self { address, inner }
     }
 
-    pub fn active(&self) -> PatientId {
+    pub(crate) fn active(&self) -> PatientId {
         self.register("active")
     }
 
-    pub fn inactive(&self) -> PatientId {
+    pub(crate) fn inactive(&self) -> PatientId {
         self.register("inactive")
     }
 
@@ -80,16 +80,16 @@ impl FakePatients {
         id
     }
 
-    pub fn deactivate(&self, id: PatientId) {
+    pub(crate) fn deactivate(&self, id: PatientId) {
         self.inner.known.lock().unwrap().insert(id, "inactive");
     }
 
-    pub fn behave(&self, mood: Mood) {
+    pub(crate) fn behave(&self, mood: Mood) {
         *self.inner.mood.lock().unwrap() = mood;
     }
 
     /// How often it was asked.
-    pub fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.inner.asked.load(Ordering::Relaxed)
     }
 }

@@ -1,5 +1,7 @@
 //! The appointment service over HTTP, on a real database.
 
+#![cfg(test)]
+
 mod access;
 mod bad_input;
 mod booking;

@@ -1,0 +1,111 @@
+use hospital_appointment::{
+    advance::{Advance, Visit, advance},
+    book::{Book, book},
+    cancel::{Cancel, cancel},
+    patient_check::Standing,
+    refused::{BookingRefused, StepRefused},
+    reschedule::{Reschedule, reschedule},
+    slot::Slot,
+};
+use hospital_contracts::appointment::CancelledBy;
+use hospital_kit::{
+    db::{Tx, scheduled},
+    outcome::Failure,
+};
+use hospital_types::Sensitive;
+use jiff::{ToSpan, tz::TimeZone};
+
+use crate::desk::{Desk, at};
+
+/// How many round trips a use case has taken before the one that commits.
+const BOOKING: u32 = 0;
+const STEP: u32 = 1;
+
+#[tokio::test]
+async fn a_booking_is_one_flight_and_every_other_step_two() {
+    let desk = Desk::open().await;
+    let cmd = Book {
+        patient: desk.patients.active(),
+        practitioner: desk.practitioner().await,
+        slot: Slot::stored(at("10:00"), at("10:30")),
+        service_type: "visit".to_owned(),
+        reason: None,
+        back_dated: false,
+        identifiers: Vec::new(),
+    };
+    let (booked, flights) = desk
+        .db
+        .write(scheduled("test"), async |tx: &mut Tx<BookingRefused>| {
+            let booked = book(tx, &cmd, Standing::Active).await?;
+            Ok((booked, tx.flights()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(flights, BOOKING);
+    let id = booked.id;
+
+    let (_, flights) = desk
+        .db
+        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+            let slot = Slot::stored(at("11:00"), at("11:30"));
+            let moved = reschedule(tx, &Reschedule { id, seen_version: None, slot }).await?;
+            Ok((moved, tx.flights()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(flights, STEP);
+
+    let (_, flights) = desk
+        .db
+        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+            let zone = TimeZone::UTC;
+            let cmd = Advance { id, seen_version: None, visit: Visit::Arrive, zone };
+            Ok((advance(tx, &cmd).await?, tx.flights()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(flights, STEP);
+
+    let (cancelled, flights) = desk
+        .db
+        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+            let reason = Sensitive::new("left".to_owned());
+            let cmd = Cancel { id, seen_version: None, by: CancelledBy::Patient, reason };
+            Ok((cancel(tx, &cmd).await?, tx.flights()))
+        })
+        .await
+        .unwrap();
+    assert_eq!((flights, cancelled.version), (STEP, 4));
+}
+
+#[tokio::test]
+async fn what_is_refused_without_looking_never_reaches_the_database() {
+    let desk = Desk::open().await;
+    let start = desk.now() - 1.second();
+    let cmd = Book {
+        patient: desk.patients.active(),
+        practitioner: desk.practitioner().await,
+        slot: Slot::stored(start, start + 30.minutes()),
+        service_type: "visit".to_owned(),
+        reason: None,
+        back_dated: false,
+        identifiers: Vec::new(),
+    };
+    for (standing, refused) in [
+        (Standing::Active, BookingRefused::StartInThePast),
+        (Standing::Inactive, BookingRefused::PatientInactive),
+        (Standing::Unknown, BookingRefused::PatientUnknown),
+    ] {
+        let mut flights = None;
+        let outcome = desk
+            .db
+            .write(scheduled("test"), async |tx: &mut Tx<BookingRefused>| {
+                let outcome = book(tx, &cmd, standing).await;
+                flights = Some(tx.flights());
+                outcome
+            })
+            .await;
+        assert!(matches!(outcome, Err(Failure::Refused(found)) if found == refused));
+        assert_eq!(flights, Some(0));
+    }
+}
