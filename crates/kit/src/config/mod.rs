@@ -3,55 +3,17 @@
 //! `HOSPITAL_BILLING__POOL_SIZE=8` overrides `pool_size` of the table `billing`. `DATABASE_URL` and `KAFKA_BOOTSTRAP_SERVERS` are taken as they
 //! are called everywhere. `hospital.example.toml` is the reference.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod check;
+mod load;
+mod secret;
 
-use figment::{
-    Figment,
-    providers::{Env, Format, Serialized, Toml},
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
 use hospital_types::Currency;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// A text that never prints: a URL with a password.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Why the settings cannot be used. Names the key and says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read the configuration file {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error(
-        "the configuration is not accepted: {0}. `hospital.example.toml` has every setting with its meaning"
-    )]
-    Unaccepted(String),
-    #[error("{key} is not set: {mend}")]
-    Missing { key: String, mend: String },
-}
+pub use self::{load::ConfigError, secret::Secret};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -116,6 +78,7 @@ pub struct BusConfig {
     pub partitions: i32,
     pub replication_factor: i32,
     /// Any librdkafka property, such as `security.protocol` and `sasl.mechanism`.
+    #[serde(deserialize_with = "secret::texts")]
     pub properties: BTreeMap<String, Secret>,
 }
 
@@ -178,7 +141,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            handler_timeout_ms: 4000,
+            handler_timeout_ms: 3000,
             header_timeout_ms: 5000,
             connections_max: 1024,
             in_flight_max: 512,
@@ -314,6 +277,8 @@ pub struct NotificationConfig {
     /// A mail server; without one, messages go to `mailbox_dir`.
     pub smtp: Option<SmtpConfig>,
     pub mailbox_dir: PathBuf,
+    /// Whom messages come from; `hospital@` and the facility's mail domain unless set.
+    pub sender: Option<String>,
     /// Pauses before each new attempt; after the last the message is `dead`.
     pub retry_after_s: Vec<u64>,
 }
@@ -327,68 +292,13 @@ impl Default for NotificationConfig {
             patient_url: "http://127.0.0.1:8081".to_owned(),
             smtp: None,
             mailbox_dir: PathBuf::from("mailbox"),
+            sender: None,
             retry_after_s: vec![5, 30, 300, 1800, 7200],
         }
     }
 }
 
-/// The environment's variables that begin like settings and belong to the command line.
-const NOT_SETTINGS: [&str; 8] = [
-    "data_dir",
-    "base_port",
-    "host",
-    "signing_key",
-    "config",
-    "test_kafka",
-    "admin_database_url",
-    "supervised",
-];
-
 impl Config {
-    /// Loads the file, if there is one, and the environment over it.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-            figment = figment.merge(Toml::string(&text));
-        }
-        figment = figment
-            .merge(Env::raw().only(&["DATABASE_URL"]))
-            .merge(
-                Env::raw()
-                    .only(&["KAFKA_BOOTSTRAP_SERVERS"])
-                    .map(|_| "bus.bootstrap_servers".into()),
-            )
-            .merge(Env::prefixed("HOSPITAL_").ignore(&NOT_SETTINGS).split("__"));
-        let mut config: Self =
-            figment.extract().map_err(|e| ConfigError::Unaccepted(explain(e)))?;
-        let kind_given =
-            figment.find_metadata("bus.kind").is_some_and(|m| !m.name.contains("Config"));
-        if config.bus.bootstrap_servers.is_some() && !kind_given {
-            config.bus.kind = BusKind::Kafka;
-        }
-        config.check()?;
-        Ok(config)
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if TimeZone::get(&self.facility.zone).is_err() {
-            return Err(ConfigError::Unaccepted(format!(
-                "facility.zone is {:?}, which is no IANA time zone such as Europe/Berlin",
-                self.facility.zone
-            )));
-        }
-        if self.bus.kind == BusKind::Kafka && self.bus.bootstrap_servers.is_none() {
-            return Err(ConfigError::Missing {
-                key: "bus.bootstrap_servers".to_owned(),
-                mend: "the bus is Kafka, so say where it is (KAFKA_BOOTSTRAP_SERVERS=host:9092)"
-                    .to_owned(),
-            });
-        }
-        Ok(())
-    }
-
     /// The database URL of a service: its own, or the one for all.
     pub fn database_url_of(&self, service: &str) -> Result<&str, ConfigError> {
         let own = match service {
@@ -406,6 +316,12 @@ impl Config {
                 ),
             }
         })
+    }
+
+    /// The address that messages come from.
+    pub fn sender(&self) -> String {
+        let ours = || format!("hospital@{}", self.facility.mail_domain);
+        self.notification.sender.clone().unwrap_or_else(ours)
     }
 
     pub fn listen_of(&self, service: &str) -> SocketAddr {
@@ -430,80 +346,5 @@ impl Config {
 impl HttpConfig {
     pub const fn handler_timeout(&self) -> Duration {
         Duration::from_millis(self.handler_timeout_ms)
-    }
-}
-
-/// figment's error with the key in front and without any value, which may be a secret.
-fn explain(error: figment::Error) -> String {
-    let all: Vec<String> = error
-        .into_iter()
-        .map(|e| {
-            let path = e.path.join(".");
-            let what = match e.kind {
-                figment::error::Kind::UnknownField(field, known) => {
-                    format!("unknown setting `{field}`; known here are {}", known.join(", "))
-                }
-                figment::error::Kind::InvalidType(_, wanted) => format!("wants {wanted}"),
-                figment::error::Kind::InvalidValue(_, wanted) => format!("wants {wanted}"),
-                kind => kind.to_string(),
-            };
-            if path.is_empty() { what } else { format!("{path}: {what}") }
-        })
-        .collect();
-    all.join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hospital.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::load(Some(&path)).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn the_example_file_has_every_default() {
-        let example = include_str!("../../../hospital.example.toml");
-        let loaded = load(example).unwrap();
-        assert_eq!(
-            serde_json::to_value(&loaded).unwrap(),
-            serde_json::to_value(Config::default()).unwrap()
-        );
-    }
-
-    #[test]
-    fn a_bad_file_is_explained() {
-        for (text, said) in [
-            (
-                "[billing]\npoolsize = 3",
-                "billing: unknown setting `poolsize`; known here are listen, database_url",
-            ),
-            ("[billing]\npool_size = \"many\"", "billing.pool_size: wants"),
-            (
-                "[facility]\nzone = \"Mars/Base\"",
-                "facility.zone is \"Mars/Base\", which is no IANA time zone",
-            ),
-            (
-                "[facility]\ncurrency = \"usd\"",
-                "facility.currency: must be an ISO 4217 currency code",
-            ),
-            ("[bus]\nkind = \"kafka\"", "bus.bootstrap_servers is not set"),
-            ("not toml", "the configuration is not accepted"),
-        ] {
-            let error = load(text).unwrap_err();
-            assert!(error.contains(said), "{text}\n{error}");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_never_said() {
-        let config = load("database_url = \"postgresql://u:hunter2@h/d\"").unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
-        assert_eq!(config.database_url_of("billing").unwrap(), "postgresql://u:hunter2@h/d");
-        let missing = Config::default().database_url_of("billing").unwrap_err().to_string();
-        assert!(missing.contains("HOSPITAL_BILLING__DATABASE_URL"), "{missing}");
     }
 }

@@ -1,0 +1,94 @@
+//! What a setting's type cannot say about its value.
+
+use jiff::tz::TimeZone;
+use tracing_subscriber::EnvFilter;
+
+use super::{BusKind, Config, ConfigError};
+
+impl Config {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_values().map_err(ConfigError::Unaccepted)?;
+        if self.bus.kind == BusKind::Kafka && self.bus.bootstrap_servers.is_none() {
+            return Err(ConfigError::Missing {
+                key: "bus.bootstrap_servers".to_owned(),
+                mend: "the bus is Kafka, so say where it is (KAFKA_BOOTSTRAP_SERVERS=host:9092)"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_values(&self) -> Result<(), String> {
+        if TimeZone::get(&self.facility.zone).is_err() {
+            return Err(format!(
+                "facility.zone is {:?}, which is no IANA time zone such as Europe/Berlin",
+                self.facility.zone
+            ));
+        }
+        if let Err(e) = EnvFilter::try_new(&self.log.level) {
+            return Err(format!(
+                "log.level is {:?}, which is no filter such as info or \"warn,http=info\": {e}",
+                self.log.level
+            ));
+        }
+        if self.auth.jwks_file.is_some() && self.auth.jwks_url.is_some() {
+            return Err("auth.jwks_file and auth.jwks_url are both set: keep one".to_owned());
+        }
+        if self.notification.retry_after_s.is_empty() {
+            return Err("notification.retry_after_s is empty: name at least one pause".to_owned());
+        }
+        if let Some(smtp) = &self.notification.smtp
+            && smtp.username.is_some() != smtp.password_file.is_some()
+        {
+            return Err(
+                "notification.smtp has one of username and password_file: set both or neither"
+                    .to_owned(),
+            );
+        }
+        self.check_addresses()?;
+        self.check_counts()
+    }
+
+    fn check_addresses(&self) -> Result<(), String> {
+        let addresses = [
+            ("auth.jwks_url", self.auth.jwks_url.as_deref()),
+            ("appointment.patient_url", Some(self.appointment.patient_url.as_str())),
+            ("notification.patient_url", Some(self.notification.patient_url.as_str())),
+        ];
+        for (key, address) in addresses {
+            let Some(address) = address else { continue };
+            // Without the address itself, which may hold a password.
+            let known = reqwest::Url::parse(address)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if !known {
+                return Err(format!("{key} is no address such as http://127.0.0.1:8081"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self) -> Result<(), String> {
+        let counts = [
+            ("bus.partitions", self.bus.partitions >= 1),
+            ("bus.replication_factor", self.bus.replication_factor >= 1),
+            ("http.handler_timeout_ms", self.http.handler_timeout_ms >= 1),
+            ("http.header_timeout_ms", self.http.header_timeout_ms >= 1),
+            ("http.connections_max", self.http.connections_max >= 1),
+            ("http.in_flight_max", self.http.in_flight_max >= 1),
+            ("outbox.retention_days", self.outbox.retention_days >= 1),
+            ("patient.pool_size", self.patient.pool_size >= 1),
+            ("appointment.pool_size", self.appointment.pool_size >= 1),
+            (
+                "appointment.patient_check_timeout_ms",
+                self.appointment.patient_check_timeout_ms >= 1,
+            ),
+            ("billing.pool_size", self.billing.pool_size >= 1),
+            ("billing.gateway_timeout_ms", self.billing.gateway_timeout_ms >= 1),
+            ("notification.pool_size", self.notification.pool_size >= 1),
+        ];
+        match counts.into_iter().find(|(_, enough)| !enough) {
+            Some((key, _)) => Err(format!("{key} is less than 1")),
+            None => Ok(()),
+        }
+    }
+}
