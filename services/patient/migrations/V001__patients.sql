@@ -18,6 +18,7 @@ CREATE TABLE patient (
 );
 CREATE INDEX patient_by_birth_date ON patient (birth_date);
 CREATE INDEX patient_by_phone ON patient (phone) WHERE phone IS NOT NULL;
+CREATE INDEX patient_by_status ON patient (status, id);
 
 -- The words of a patient's names without accents and case: a search is a range of this index for every word asked for.
 CREATE TABLE patient_name (
@@ -45,3 +46,5 @@ CREATE TABLE patient_history (
     reason     text,
     CONSTRAINT patient_history_once PRIMARY KEY (patient_id, version)
 );
+-- What was written of the past stays: the service itself cannot change it.
+REVOKE UPDATE, DELETE, TRUNCATE ON patient_history FROM hospital_patient;

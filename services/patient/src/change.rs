@@ -2,10 +2,11 @@
 
 use hospital_contracts::patient::{PatientFacts, PatientStatus, PatientUpdated};
 use hospital_kit::{db::Tx, http::IfMatch, outbox, outcome::Outcome};
-use hospital_types::PatientId;
+use hospital_types::{PatientId, Sensitive};
 
 use crate::{
-    patient::{ChangeRefused, Demographics, Patient},
+    patient::{Demographics, Patient},
+    refused::ChangeRefused,
     store,
 };
 
@@ -19,10 +20,17 @@ pub(crate) async fn update(
     let mut patient = locked(tx, id, seen).await?;
     let before = patient.demographics.clone();
     patient.demographics = change(before.clone());
-    if patient.demographics == before {
+    let after = &patient.demographics;
+    if *after == before {
         return Ok(patient);
     }
     store::update_demographics(tx, &patient);
+    if after.names() != before.names() {
+        store::replace_names(tx, &patient);
+    }
+    if after.identifiers != before.identifiers {
+        store::replace_identifiers(tx, &patient);
+    }
     changed(tx, &mut patient, "demographics", None);
     Ok(patient)
 }
@@ -33,7 +41,7 @@ pub(crate) async fn set_status(
     id: PatientId,
     seen: IfMatch,
     to: PatientStatus,
-    reason: &str,
+    reason: &Sensitive<String>,
 ) -> Outcome<Patient, ChangeRefused> {
     let mut patient = locked(tx, id, seen).await?;
     if patient.status == to {
@@ -64,7 +72,7 @@ fn changed(
     tx: &mut Tx<ChangeRefused>,
     patient: &mut Patient,
     change: &'static str,
-    reason: Option<&str>,
+    reason: Option<&Sensitive<String>>,
 ) {
     patient.version += 1;
     patient.updated_at = tx.now();

@@ -3,10 +3,12 @@
 mod contact;
 mod duplicate;
 mod patient;
+mod refused;
 
 mod change;
 mod register;
 
+mod explain;
 mod store;
 
 mod api;

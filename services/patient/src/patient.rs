@@ -1,11 +1,10 @@
-//! The model: what a patient is, how it changes, and how the service says no.
+//! What a patient is.
 
 use hospital_contracts::patient::{Address, Gender, Identifier, PatientStatus, PatientView};
-use hospital_types::{PatientId, Refusal, RefusalKind, Sensitive};
+use hospital_types::{PatientId, Sensitive};
 use jiff::{Timestamp, civil::Date};
-use serde_json::{Map, Value, json};
 
-use crate::duplicate::{Candidate, Likeness};
+use crate::duplicate::Likeness;
 
 /// What is known of a patient, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +21,10 @@ pub(crate) struct Demographics {
 }
 
 impl Demographics {
+    pub(crate) const fn names(&self) -> [&Sensitive<String>; 2] {
+        [&self.given_name, &self.family_name]
+    }
+
     pub(crate) fn likeness(&self) -> Likeness {
         Likeness {
             given_name: self.given_name.expose().clone(),
@@ -61,112 +64,6 @@ impl Patient {
             identifiers: d.identifiers,
             created_at: self.created_at,
             updated_at: self.updated_at,
-        }
-    }
-}
-
-/// How a registration is refused.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum RegisterRefused {
-    PossibleDuplicate(Vec<Candidate>),
-    /// Whose it is, once that was looked up.
-    IdentifierTaken {
-        identifiers: Vec<Identifier>,
-        by: Option<PatientId>,
-    },
-}
-
-impl Refusal for RegisterRefused {
-    fn kind(&self) -> RefusalKind {
-        RefusalKind::Conflict
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::PossibleDuplicate(_) => "possible-duplicate",
-            Self::IdentifierTaken { .. } => "identifier-taken",
-        }
-    }
-
-    fn detail(&self) -> String {
-        match self {
-            Self::PossibleDuplicate(_) => {
-                "Somebody much like this is registered already; `candidates` says who. \
-                If it is somebody else, send the same with `acceptDuplicate: true`."
-                    .to_owned()
-            }
-            Self::IdentifierTaken { .. } => {
-                "One of the identifiers belongs to another patient already.".to_owned()
-            }
-        }
-    }
-
-    fn members(&self) -> Map<String, Value> {
-        let mut members = Map::new();
-        match self {
-            Self::PossibleDuplicate(candidates) => {
-                let list = candidates
-                    .iter()
-                    .map(|c| json!({ "id": c.id, "score": f64::from(c.score) / 100.0 }));
-                members.insert("candidates".to_owned(), list.collect());
-            }
-            Self::IdentifierTaken { by: Some(id), .. } => {
-                members.insert("patientId".to_owned(), json!(id));
-            }
-            Self::IdentifierTaken { by: None, .. } => {}
-        }
-        members
-    }
-}
-
-/// How a change is refused.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ChangeRefused {
-    Unknown,
-    Stale { version: i32 },
-    IdentifierTaken,
-    InvalidTransition { from: PatientStatus, to: PatientStatus },
-}
-
-impl Refusal for ChangeRefused {
-    fn kind(&self) -> RefusalKind {
-        match self {
-            Self::Unknown => RefusalKind::NotFound,
-            Self::Stale { .. } => RefusalKind::Stale,
-            Self::IdentifierTaken | Self::InvalidTransition { .. } => RefusalKind::Conflict,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unknown => "not-found",
-            Self::Stale { .. } => "version-stale",
-            Self::IdentifierTaken => "identifier-taken",
-            Self::InvalidTransition { .. } => "invalid-transition",
-        }
-    }
-
-    fn detail(&self) -> String {
-        match self {
-            Self::Unknown => String::new(),
-            Self::Stale { version } => {
-                format!("It was changed meanwhile and is at version {version}: read it again.")
-            }
-            Self::IdentifierTaken => {
-                "One of the identifiers belongs to another patient already.".to_owned()
-            }
-            Self::InvalidTransition { from, .. } => {
-                format!("The patient is {} already.", from.as_str())
-            }
-        }
-    }
-
-    fn members(&self) -> Map<String, Value> {
-        match self {
-            Self::InvalidTransition { from, to } => {
-                Map::from_iter([("from".to_owned(), json!(from)), ("to".to_owned(), json!(to))])
-            }
-            _ => Map::new(),
         }
     }
 }

@@ -6,7 +6,8 @@ use hospital_types::PatientId;
 
 use crate::{
     duplicate::{Candidate, likelihood},
-    patient::{Demographics, Patient, RegisterRefused},
+    patient::{Demographics, Patient},
+    refused::{RegisterRefused, Taken},
     store,
 };
 
@@ -47,8 +48,9 @@ async fn refuse_duplicate(
     let alike = store::alike(tx, demographics).await?;
     // Who has the identifier is who is meant, however alike others are.
     if let Some(same) = alike.iter().find(|other| other.has_identifier) {
-        let identifiers = demographics.identifiers.clone();
-        return Err(RegisterRefused::IdentifierTaken { identifiers, by: Some(same.id) }.into());
+        let taken = Taken::of(&demographics.identifiers, None);
+        let taken = Taken { owner: Some(same.id), ..taken };
+        return Err(RegisterRefused::IdentifierTaken(taken).into());
     }
     let mut candidates: Vec<Candidate> = alike
         .iter()

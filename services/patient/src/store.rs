@@ -9,10 +9,12 @@ use hospital_kit::{
 use hospital_types::{PatientId, Sensitive};
 use jiff::civil::Date;
 use tokio_postgres::{Row, types::Json};
+use uuid::Uuid;
 
 use crate::{
     duplicate::{Likeness, words},
-    patient::{ChangeRefused, Demographics, Patient, RegisterRefused},
+    patient::{Demographics, Patient},
+    refused::{ChangeRefused, RegisterRefused, Taken},
 };
 
 pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
@@ -36,9 +38,8 @@ pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
     ));
     insert_names(tx, patient.id, d);
     if !d.identifiers.is_empty() {
-        let refused =
-            RegisterRefused::IdentifierTaken { identifiers: d.identifiers.clone(), by: None };
-        insert_identifiers(tx, patient.id, d, refused);
+        let taken = RegisterRefused::IdentifierTaken(Taken::of(&d.identifiers, None));
+        insert_identifiers(tx, patient.id, d, taken);
     }
 }
 
@@ -53,8 +54,7 @@ fn insert_names<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics) {
 }
 
 fn insert_identifiers<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics, refused: R) {
-    let (systems, values): (Vec<String>, Vec<String>) =
-        d.identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+    let (systems, values) = columns(&d.identifiers);
     tx.write(sql!(
         "INSERT INTO patient_identifier (patient_id, system, value)
          SELECT $1, i.system, i.value FROM unnest($2::text[], $3::text[]) AS i (system, value) ORDER BY 2, 3",
@@ -69,7 +69,7 @@ pub(crate) fn insert_history<R>(
     tx: &mut Tx<R>,
     patient: &Patient,
     change: &'static str,
-    reason: Option<&str>,
+    reason: Option<&Sensitive<String>>,
 ) {
     let (now, actor) = (tx.now(), tx.actor().subject.clone());
     tx.write(sql!(
@@ -79,7 +79,7 @@ pub(crate) fn insert_history<R>(
         now,
         actor,
         change,
-        reason.map(ToOwned::to_owned),
+        reason.map(|r| r.expose().clone()),
     ));
 }
 
@@ -99,10 +99,18 @@ pub(crate) fn update_demographics(tx: &mut Tx<ChangeRefused>, patient: &Patient)
         d.language.clone(),
         d.address.as_ref().map(|a| Json(a.expose().clone())),
     ));
+}
+
+pub(crate) fn replace_names(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
     tx.write(sql!("DELETE FROM patient_name WHERE patient_id = $1", patient.id));
-    insert_names(tx, patient.id, d);
+    insert_names(tx, patient.id, &patient.demographics);
+}
+
+pub(crate) fn replace_identifiers(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    let d = &patient.demographics;
     tx.write(sql!("DELETE FROM patient_identifier WHERE patient_id = $1", patient.id));
-    insert_identifiers(tx, patient.id, d, ChangeRefused::IdentifierTaken);
+    let taken = ChangeRefused::IdentifierTaken(Taken::of(&d.identifiers, Some(patient.id)));
+    insert_identifiers(tx, patient.id, d, taken);
 }
 
 pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
@@ -126,8 +134,7 @@ pub(crate) async fn alike(
     tx: &mut Tx<RegisterRefused>,
     d: &Demographics,
 ) -> Outcome<Vec<Alike>, RegisterRefused> {
-    let (systems, values): (Vec<String>, Vec<String>) =
-        d.identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+    let (systems, values) = columns(&d.identifiers);
     let rows = tx
         .read(sql!(
             "WITH same AS (
@@ -160,34 +167,39 @@ pub(crate) async fn alike(
         .collect())
 }
 
-/// Who has one of these identifiers.
-pub(crate) async fn owner_of(
-    db: &Db,
-    identifiers: &[Identifier],
-) -> Result<Option<PatientId>, Broken> {
-    let (systems, values): (Vec<String>, Vec<String>) =
-        identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip();
+/// Who has one of the identifiers that were wanted.
+pub(crate) async fn owner_of(db: &Db, taken: &Taken) -> Result<Option<PatientId>, Broken> {
+    let (systems, values) = columns(taken.wanted.expose());
     let rows = db
         .read(sql!(
-            "SELECT i.patient_id FROM unnest($1::text[], $2::text[]) AS n (system, value) JOIN patient_identifier i USING (system, value)
-             LIMIT 1",
+            "SELECT i.patient_id
+             FROM unnest($1::text[], $2::text[]) AS n (system, value) JOIN patient_identifier i USING (system, value)
+             WHERE i.patient_id IS DISTINCT FROM $3::uuid LIMIT 1",
             systems,
             values,
+            taken.wanted_by,
         ))
         .await?;
     Ok(rows.first().map(|row| row.get(0)))
 }
 
-/// The columns of a patient, for `FROM patient p`.
+/// Identifiers as two arrays, for `unnest`.
+fn columns(identifiers: &[Identifier]) -> (Vec<String>, Vec<String>) {
+    identifiers.iter().map(|i| (i.system.clone(), i.value.clone())).unzip()
+}
+
+/// The columns of a patient, for `FROM patient p`. Identifiers are ordered as Rust orders them.
 macro_rules! select_patient {
-    ($rest:literal) => {
+    ($rest:literal $(, $more:literal)?) => {
         concat!(
             "SELECT p.id, p.version, p.status, p.given_name, p.family_name, p.birth_date, p.gender, p.phone, p.email, p.language,
                     p.address, p.created_at, p.updated_at,
-                    coalesce((SELECT jsonb_agg(jsonb_build_object('system', i.system, 'value', i.value) ORDER BY i.system, i.value)
+                    coalesce((SELECT jsonb_agg(jsonb_build_object('system', i.system, 'value', i.value)
+                                               ORDER BY i.system COLLATE \"C\", i.value COLLATE \"C\")
                               FROM patient_identifier i WHERE i.patient_id = p.id), '[]') AS identifiers
              FROM patient p ",
             $rest
+            $(, $more)?
         )
     };
 }
@@ -205,8 +217,13 @@ pub(crate) async fn find(db: &Db, id: PatientId) -> Result<Option<Patient>, Brok
     Ok(rows.first().map(patient))
 }
 
+pub(crate) async fn exists(db: &Db, id: PatientId) -> Result<bool, Broken> {
+    let rows = db.read(sql!("SELECT 1 FROM patient WHERE id = $1", id)).await?;
+    Ok(!rows.is_empty())
+}
+
 /// What a search asks for; everything given must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Search {
     pub(crate) words: Vec<String>,
     pub(crate) phone: Option<String>,
@@ -215,33 +232,65 @@ pub(crate) struct Search {
     pub(crate) status: Option<PatientStatus>,
 }
 
+/// A search that begins at what an index finds by `$by`, and keeps those that everything else that was given holds for. Plans are
+/// made once for all values, so each way to begin is a statement of its own: an index does not serve `$1 IS NULL OR …`.
+macro_rules! search_by {
+    ($by:literal) => {
+        select_patient!(
+            $by,
+            " AND p.id > $1
+              AND NOT EXISTS (SELECT 1 FROM unnest($2::text[]) AS asked (word) WHERE NOT EXISTS (
+                      SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND starts_with(n.word, asked.word)))
+              AND ($3::text IS NULL OR p.phone = $3)
+              AND ($4::date IS NULL OR p.birth_date = $4)
+              AND ($5::text IS NULL
+                   OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $5 AND i.value = $6::text))
+              AND ($7::text IS NULL OR p.status = $7)
+              ORDER BY p.id LIMIT $8"
+        )
+    };
+}
+
+impl Search {
+    /// The statement that begins with what finds the fewest.
+    fn statement(&self) -> &'static str {
+        if self.identifier.is_some() {
+            search_by!(
+                "WHERE p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $5 AND i.value = $6)"
+            )
+        } else if self.phone.is_some() {
+            search_by!("WHERE p.phone = $3")
+        } else if self.birth_date.is_some() {
+            search_by!("WHERE p.birth_date = $4")
+        } else if !self.words.is_empty() {
+            // From the first word up to the last character that there is: a range, so that nothing in a word is a wildcard.
+            search_by!(
+                "WHERE p.id IN (SELECT n.patient_id FROM patient_name n
+                                WHERE n.word >= ($2::text[])[1] AND n.word < ($2::text[])[1] || chr(1114111))"
+            )
+        } else if self.status.is_some() {
+            search_by!("WHERE p.status = $7")
+        } else {
+            search_by!("WHERE true")
+        }
+    }
+}
+
 /// One page by rising id, after `after`.
 pub(crate) async fn search(
     db: &Db,
-    search: Search,
+    mut search: Search,
     after: Option<PatientId>,
     limit: i64,
 ) -> Result<Vec<Patient>, Broken> {
+    // The longest word comes first, for it finds the fewest.
+    search.words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
+    let sql = search.statement();
     let (system, value) = search.identifier.map(|i| (i.system, i.value)).unzip();
-    // The first word's range drives; the others are looked up for those it finds.
-    let first = search.words.first().cloned();
-    let end = first.as_ref().map(|word| format!("{word}\u{10FFFF}"));
     let rows = db
         .read(sql!(
-            select_patient!(
-                "WHERE ($1::uuid IS NULL OR p.id > $1)
-                   AND ($2::text IS NULL OR p.id IN (SELECT n.patient_id FROM patient_name n WHERE n.word >= $2 AND n.word < $3))
-                   AND NOT EXISTS (SELECT 1 FROM unnest($4::text[]) AS asked (word) WHERE NOT EXISTS (
-                           SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND starts_with(n.word, asked.word)))
-                   AND ($5::text IS NULL OR p.phone = $5)
-                   AND ($6::date IS NULL OR p.birth_date = $6)
-                   AND ($7::text IS NULL OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $7 AND i.value = $8))
-                   AND ($9::text IS NULL OR p.status = $9)
-                 ORDER BY p.id LIMIT $10"
-            ),
-            after,
-            first,
-            end,
+            sql,
+            after.map_or(Uuid::nil(), PatientId::uuid),
             search.words,
             search.phone,
             search.birth_date,

@@ -213,9 +213,9 @@ impl PatchPatient {
             family_name: self.family_name.and_then(|n| f.take("/familyName", text(&n, NAME_MAX))),
             birth_date: self.birth_date.and_then(|d| birth_date(f, &d, today)),
             gender: self.gender.and_then(|g| gender(f, &g)),
-            phone: patched(f, "/phone", self.phone, |p| contact::phone(p)),
-            email: patched(f, "/email", self.email, |e| contact::email(e)),
-            language: patched(f, "/language", self.language, |l| contact::language(l)),
+            phone: patched(f, "/phone", self.phone, contact::phone),
+            email: patched(f, "/email", self.email, contact::email),
+            language: patched(f, "/language", self.language, contact::language),
             address: self.address.change().map(|a| a.map(|a| a.check(f))),
             identifiers: self.identifiers.change().map(|i| identifiers(f, i.unwrap_or_default())),
         };

@@ -1,34 +1,28 @@
 //! The HTTP edge: routes, bodies, who may do what.
 
 mod body;
+mod search;
 
 use axum::{Router, extract::State};
-use hospital_contracts::patient::{Identifier, PatientStatus, PatientView};
+use hospital_contracts::patient::{PatientStatus, PatientView};
 use hospital_kit::{
     clock::Clock,
     db::Db,
     http::{
-        Allowed, Answer, Body, CreateProblems, Cursor, FrontDesk, IdempotencyKey, IfMatch, Limit,
-        ListProblems, Page, PatchBody, PathId, Permission, Problem, Query, ReadProblems, Staff,
-        StepProblems, with_docs,
+        Allowed, Answer, Body, CreateProblems, FrontDesk, IdempotencyKey, IfMatch, PatchBody,
+        PathId, Permission, Problem, ReadProblems, Staff, StepProblems, with_docs,
     },
-    idempotency::{self, Explain},
+    idempotency,
     service::Context,
 };
-use hospital_types::{Patient as PatientKind, PatientId, Role, Roles, text};
+use hospital_types::{Faults, Patient as PatientKind, PatientId, Role, Roles, Sensitive, text};
 use jiff::{civil::Date, tz::TimeZone};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
+use utoipa::{ToSchema, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::body::{PatchPatient, RegisterBody};
-use crate::{
-    change, contact,
-    duplicate::words,
-    patient::{ChangeRefused, Patient, RegisterRefused},
-    register::register as register_patient,
-    store::{self, Search},
-};
+use crate::{change, patient::Patient, register::register as register_patient, store};
 
 /// What the handlers are given.
 #[derive(Clone)]
@@ -46,9 +40,9 @@ impl App {
 
     /// Answers a malformed body: that there is no such patient goes before what is wrong with the request.
     async fn malformed(&self, id: PatientId, problem: Problem) -> Problem {
-        match store::find(&self.db, id).await {
-            Ok(Some(_)) => problem,
-            Ok(None) => Problem::not_found(),
+        match store::exists(&self.db, id).await {
+            Ok(true) => problem,
+            Ok(false) => Problem::not_found(),
             Err(broken) => broken.into(),
         }
     }
@@ -62,7 +56,7 @@ pub(crate) fn routes(context: &Context) -> (Router, OpenApi) {
         zone: context.config.facility.time_zone(),
     };
     let routes = OpenApiRouter::new()
-        .routes(routes!(register, search))
+        .routes(routes!(register, search::search))
         .routes(routes!(show, update))
         .routes(routes!(deactivate))
         .routes(routes!(reactivate));
@@ -87,22 +81,6 @@ impl Permission for Readers {
         Role::Service,
     ]);
 }
-
-impl Explain for RegisterRefused {
-    async fn explain(self, db: &Db) -> Problem {
-        let refused = match self {
-            Self::IdentifierTaken { identifiers, by: None } => {
-                // That the owner cannot be looked up takes nothing from the refusal.
-                let by = store::owner_of(db, &identifiers).await.ok().flatten();
-                Self::IdentifierTaken { identifiers, by }
-            }
-            other => other,
-        };
-        Problem::from_refusal(&refused)
-    }
-}
-
-impl Explain for ChangeRefused {}
 
 fn location(patient: &Patient) -> String {
     format!("/patients/{}", patient.id)
@@ -147,7 +125,9 @@ async fn show(
     who: Allowed<Readers>,
     PathId(id): PathId<PatientKind>,
 ) -> Result<Answer, Problem> {
-    if !who.may_see(id) {
+    // Whoever comes by the role of a patient alone sees one patient, whatever other roles there are beside it.
+    let sees_all = who.roles.intersects(Staff::ROLES.with(Role::Service));
+    if !sees_all && who.patient != Some(id) {
         return Err(Problem::not_found());
     }
     let patient = store::find(&app.db, id).await?.ok_or_else(Problem::not_found)?;
@@ -232,88 +212,13 @@ async fn set_status(
     body: &Body<ReasonBody>,
 ) -> Result<Answer, Problem> {
     let reason = match body.parse().and_then(|body| {
-        let mut faults = hospital_types::Faults::new();
+        let mut faults = Faults::new();
         let reason = faults.take("/reason", text(&body.reason, 200));
-        Ok(faults.finish(reason)?)
+        Ok(faults.finish(reason.map(Sensitive::new))?)
     }) {
         Ok(reason) => reason,
         Err(problem) => return Err(app.malformed(id, problem).await),
     };
     let work = async move |tx: &mut _| change::set_status(tx, id, seen, to, &reason).await;
     Ok(idempotency::once(&app.db, request, changed, work).await)
-}
-
-/// What to search for; everything given must hold.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-struct SearchQuery {
-    /// Beginnings of words of the name, in any order, without regard to accents and case.
-    #[param(example = "zoe mul")]
-    name: Option<String>,
-    #[param(example = "+16175550100")]
-    phone: Option<String>,
-    #[param(format = Date)]
-    birth_date: Option<String>,
-    /// `system|value`.
-    #[param(example = "urn:example:mrn|12345")]
-    identifier: Option<String>,
-    /// `active` or `inactive`.
-    status: Option<String>,
-    /// 1 to 200; 50 unless told.
-    #[serde(default)]
-    #[param(value_type = Option<u16>)]
-    limit: Limit,
-    /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
-}
-
-impl SearchQuery {
-    fn search(&self) -> Result<Search, Problem> {
-        let invalid = |name: &str, detail: &str| {
-            Problem::new(400, "invalid-query", format!("`{name}` {detail}."))
-        };
-        let name = self.name.as_deref().map(words);
-        if name.as_ref().is_some_and(|words| words.is_empty() || words.len() > 8) {
-            return Err(invalid("name", "takes one to eight words"));
-        }
-        let phone = self.phone.as_deref().map(contact::phone).transpose();
-        let birth_date = self.birth_date.as_deref().map(hospital_types::parse_date).transpose();
-        let status = self.status.as_deref().map(|s| PatientStatus::parse(s).ok_or(())).transpose();
-        let identifier = self
-            .identifier
-            .as_deref()
-            .map(|text| {
-                let (system, value) = text
-                    .split_once('|')
-                    .filter(|(s, v)| !s.is_empty() && !v.is_empty() && !text.contains('\0'))?;
-                Some(Identifier { system: system.to_owned(), value: value.to_owned() })
-            })
-            .map(|i| i.ok_or(()))
-            .transpose();
-        Ok(Search {
-            words: name.unwrap_or_default(),
-            phone: phone.map_err(|e| invalid("phone", &e.to_string()))?,
-            birth_date: birth_date.map_err(|e| invalid("birthDate", &e.to_string()))?,
-            identifier: identifier.map_err(|()| invalid("identifier", "takes system|value"))?,
-            status: status.map_err(|()| invalid("status", "takes active or inactive"))?,
-        })
-    }
-}
-
-/// Searches patients, oldest first.
-#[utoipa::path(
-    get, path = "/patients", tag = "Patients", params(SearchQuery),
-    responses((status = 200, description = "A page of patients.", body = Page<PatientView>), ListProblems),
-)]
-async fn search(
-    State(app): State<App>,
-    _: Allowed<Staff>,
-    Query(query): Query<SearchQuery>,
-) -> Result<Answer, Problem> {
-    let after = query.cursor.as_ref().map(Cursor::decode::<PatientId>).transpose()?;
-    let found = store::search(&app.db, query.search()?, after, query.limit.rows()).await?;
-    let items = found.iter().map(Patient::view).collect();
-    Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &PatientView| last.id)))
 }
