@@ -1,52 +1,77 @@
-//! As whom PostgreSQL runs.
+//! As whom PostgreSQL runs, and where its data can then be.
 
 use std::{
     fs,
     os::unix::{
-        fs::{MetadataExt, PermissionsExt, chown},
+        fs::{DirBuilderExt, MetadataExt, lchown, symlink},
         process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use crate::{ClusterError, file};
+use crate::{
+    ClusterError,
+    error::file,
+    home::{Home, random},
+};
 
 /// As whom PostgreSQL runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// As ourselves: we are not root.
     Own,
-    /// As another user, who owns the directory.
+    /// As another user, who owns the data.
     User { uid: u32, gid: u32 },
-    /// As root's files' owner, under another number: a user namespace.
+    /// As the owner of root's files, under another number: a user namespace.
     Namespace,
 }
 
 impl Identity {
-    pub(crate) fn choose(dir: &Path) -> Result<Self, ClusterError> {
+    /// Chooses as whom to run below this directory, and where the data goes: into the directory itself, unless nobody but root
+    /// can reach it and user namespaces are not permitted. Then it goes below `/var/lib`, and a link leads there.
+    pub(crate) fn choose(dir: &Path) -> Result<(Self, Home), ClusterError> {
+        Self::choose_from(dir, Self::Namespace.reaches(dir))
+    }
+
+    fn choose_from(dir: &Path, namespaces: bool) -> Result<(Self, Home), ClusterError> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self::Own);
+            return Ok((Self::Own, Home::within(dir)));
         }
         let user = user("postgres").or_else(|| user("nobody"));
-        if let Some((uid, gid)) = user.filter(|(uid, gid)| reaches(dir, *uid, *gid)) {
-            return Ok(Self::User { uid, gid });
+        if let Some(elsewhere) = Home::linked(dir) {
+            let owner = fs::metadata(elsewhere.base())
+                .map_err(|e| file("cannot find the data that was put in", elsewhere.base(), e))?;
+            return Ok((Self::User { uid: owner.uid(), gid: owner.gid() }, elsewhere));
         }
-        let permitted = Self::Namespace
-            .command(&PathBuf::from("true"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if permitted {
-            Ok(Self::Namespace)
-        } else {
-            Err(ClusterError::NoIdentity { dir: dir.to_owned() })
+        match user {
+            Some(user) if user.reaches(dir) => Ok((user, Home::within(dir))),
+            _ if namespaces => Ok((Self::Namespace, Home::within(dir))),
+            _ => {
+                let nobody = Self::User { uid: 65534, gid: 65534 };
+                let user = user.unwrap_or(nobody);
+                Ok((user, user.settle_elsewhere(dir, Path::new("/var/lib"))?))
+            }
         }
     }
 
+    fn settle_elsewhere(self, dir: &Path, below: &Path) -> Result<Home, ClusterError> {
+        let elsewhere = below.join(format!("hospital-{}", random(6)?));
+        let made = fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&elsewhere)
+            .and_then(|()| symlink(&elsewhere, dir.join(Home::LINK)));
+        made.map_err(|source| ClusterError::NoIdentity {
+            dir: dir.to_owned(),
+            elsewhere: elsewhere.clone(),
+            source,
+        })?;
+        self.own(&elsewhere)?;
+        Ok(Home::elsewhere(dir, elsewhere))
+    }
+
     pub(crate) fn command(self, program: &Path) -> Command {
-        match self {
+        let mut command = match self {
             Self::Own => Command::new(program),
             Self::User { uid, gid } => {
                 let mut command = Command::new(program);
@@ -58,56 +83,51 @@ impl Identity {
                 command.args(["--user", "--map-user=1000", "--map-group=1000"]).arg(program);
                 command
             }
-        }
+        };
+        // Ours may be one that the other user cannot enter.
+        command.current_dir("/").stdin(Stdio::null());
+        command
     }
 
-    /// Gives everything in the directory to whom PostgreSQL runs as.
-    pub(crate) fn own(self, dir: &Path) -> Result<(), ClusterError> {
+    /// Whether it can enter a directory. Asked by trying: mode bits are not all there is (access control lists, mounts, and in a
+    /// namespace root has lost its privilege over the directories of others).
+    fn reaches(self, dir: &Path) -> bool {
+        self.command(Path::new("sh"))
+            .args(["-c", r#"cd "$1""#, "sh"])
+            .arg(dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// Gives it a file, or a directory with all that is in it. Left alone when the top is already its own: PostgreSQL's files are
+    /// as PostgreSQL left them.
+    pub(crate) fn own(self, path: &Path) -> Result<(), ClusterError> {
         let (uid, gid) = match self {
             Self::Own => return Ok(()),
             Self::User { uid, gid } => (uid, gid),
             Self::Namespace => (0, 0),
         };
-        give(dir, uid, gid)
+        let metadata = fs::symlink_metadata(path).map_err(|e| file("cannot look at", path, e))?;
+        if (metadata.uid(), metadata.gid()) == (uid, gid) { Ok(()) } else { give(path, uid, gid) }
     }
 }
 
+/// The top goes last, so that one that was interrupted is done again.
 fn give(path: &Path, uid: u32, gid: u32) -> Result<(), ClusterError> {
     let metadata = fs::symlink_metadata(path).map_err(|e| file("cannot look at", path, e))?;
-    if (metadata.uid(), metadata.gid()) != (uid, gid) {
-        chown(path, Some(uid), Some(gid)).map_err(|e| file("cannot give away", path, e))?;
-    } else if path.ends_with("data") {
-        // PostgreSQL's own files are as it left them.
-        return Ok(());
-    }
     if metadata.is_dir() {
-        for entry in fs::read_dir(path).map_err(|e| file("cannot read", path, e))?.flatten() {
-            give(&entry.path(), uid, gid)?;
+        for entry in fs::read_dir(path).map_err(|e| file("cannot read", path, e))? {
+            give(&entry.map_err(|e| file("cannot read", path, e))?.path(), uid, gid)?;
         }
     }
-    Ok(())
+    lchown(path, Some(uid), Some(gid)).map_err(|e| file("cannot give away", path, e))
 }
 
-fn user(name: &str) -> Option<(u32, u32)> {
+fn user(name: &str) -> Option<Identity> {
     let text = fs::read_to_string("/etc/passwd").ok()?;
     let fields: Vec<&str> =
         text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f[0] == name)?;
-    Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-}
-
-/// Whether a user may pass through every directory above this one.
-fn reaches(dir: &Path, uid: u32, gid: u32) -> bool {
-    dir.ancestors().skip(1).all(|above| {
-        fs::metadata(above).is_ok_and(|m| {
-            let mode = m.permissions().mode();
-            let bit = if m.uid() == uid {
-                0o100
-            } else if m.gid() == gid {
-                0o010
-            } else {
-                0o001
-            };
-            mode & bit != 0
-        })
-    })
+    Some(Identity::User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
 }

@@ -90,11 +90,11 @@ pub async fn stored_or(db: &Db, request: &Request, problem: Problem) -> Answer {
     }
 }
 
-/// Queues the answer of a request whose work was finished later.
+/// Queues the answer of a request whose work was finished later. The first answer stays.
 pub fn remember<R>(tx: &mut Tx<R>, caller: &str, route: &str, key: &str, answer: &Answer) {
     let (status, headers, body) = answer.to_stored();
     tx.write(sql!(
-        "UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE key = $1 AND caller = $2 AND route = $3",
+        "UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE key = $1 AND caller = $2 AND route = $3 AND status IS NULL",
         key.to_owned(),
         caller.to_owned(),
         route.to_owned(),

@@ -43,7 +43,7 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
         .collect();
     tx.write(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
-         SELECT e.id, $1, $2, e.aggregate, e.version, e.subject, e.payload, $3, $4, $5
+         SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, $3::text, $4::text, $5::text
          FROM unnest($6::uuid[], $7::uuid[], $8::integer[], $9::uuid[], $10::jsonb[]) WITH ORDINALITY
               AS e (id, aggregate, version, subject, payload, place)
          ORDER BY e.place",
@@ -72,11 +72,11 @@ macro_rules! append_from {
             $event,
             concat!(
                 "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
-                 SELECT $1, $2, $3, $4, coalesce(",
+                 SELECT $1::uuid, $2::text, $3::text, $4::uuid, coalesce(",
                 $version,
-                ", $5), $6, $7 || ",
+                ", $5::integer), $6::uuid, $7::jsonb || ",
                 $members,
-                ", $8, $9, $10 FROM ",
+                ", $8::text, $9::text, $10::text FROM ",
                 $from
             ),
         )

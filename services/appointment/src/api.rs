@@ -15,8 +15,7 @@ use hospital_kit::{
 };
 use hospital_types::{Actor, AppointmentId, Role, Roles};
 use jiff::tz::TimeZone;
-use serde::Deserialize;
-use utoipa::{ToSchema, openapi::OpenApi};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{patient_check::PatientCheck, store};
@@ -86,21 +85,6 @@ impl Permission for Visits {
 struct Administrators;
 impl Permission for Administrators {
     const ROLES: Roles = Roles::of(&[Role::Admin]);
-}
-
-/// An id that another system knows it by.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct IdentifierBody {
-    /// Who gave the id, usually as a URI; without a vertical bar.
-    #[schema(max_length = 200)]
-    system: String,
-    #[schema(max_length = 200)]
-    value: String,
-}
-
-fn pairs(given: Option<Vec<IdentifierBody>>) -> impl Iterator<Item = (String, String)> {
-    given.unwrap_or_default().into_iter().map(|one| (one.system, one.value))
 }
 
 impl App {

@@ -2,8 +2,8 @@
 
 use hospital_contracts::appointment::{
     AppointmentFacts, AppointmentStatus, AppointmentView, CancellationView, CancelledBy,
-    ExternalIdentifier,
 };
+use hospital_contracts::patient::Identifier;
 use hospital_types::{Actor, AppointmentId, PatientId, PractitionerId, Role, Sensitive};
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -24,7 +24,7 @@ pub struct Appointment {
     pub service_type: String,
     pub reason: Option<Sensitive<String>>,
     pub back_dated: bool,
-    pub identifiers: Vec<ExternalIdentifier>,
+    pub identifiers: Vec<Identifier>,
     pub cancelled: Option<CancellationView>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -1,6 +1,7 @@
 //! Books an appointment.
 
-use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus, ExternalIdentifier};
+use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus};
+use hospital_contracts::patient::Identifier;
 use hospital_kit::{db::Tx, outbox, outcome::Outcome};
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ pub struct Book {
     pub service_type: String,
     pub reason: Option<Sensitive<String>>,
     pub back_dated: bool,
-    pub identifiers: Vec<ExternalIdentifier>,
+    pub identifiers: Vec<Identifier>,
 }
 
 /// `standing` is what the patient service says of the patient.

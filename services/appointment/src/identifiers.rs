@@ -1,18 +1,15 @@
 //! Ids that other systems know an appointment or a practitioner by.
 
-use hospital_contracts::appointment::ExternalIdentifier;
+use hospital_contracts::patient::Identifier;
 use hospital_types::{Faults, text};
 
 const COUNT_MAX: usize = 5;
 const LENGTH_MAX: usize = 200;
 
 /// Reads `identifiers` of a request: at most five, each once.
-pub fn parse(
-    given: impl IntoIterator<Item = (String, String)>,
-    faults: &mut Faults,
-) -> Vec<ExternalIdentifier> {
+pub fn parse(given: Vec<Identifier>, faults: &mut Faults) -> Vec<Identifier> {
     let mut identifiers = Vec::new();
-    for (place, (system, value)) in given.into_iter().enumerate() {
+    for (place, Identifier { system, value }) in given.into_iter().enumerate() {
         if place == COUNT_MAX {
             faults.push("/identifiers", format!("must have at most {COUNT_MAX} items"));
             break;
@@ -25,7 +22,7 @@ pub fn parse(
             faults.take(&format!("/identifiers/{place}/system"), text(&system, LENGTH_MAX));
         let value = faults.take(&format!("/identifiers/{place}/value"), text(&value, LENGTH_MAX));
         let (Some(system), Some(value)) = (system, value) else { continue };
-        let identifier = ExternalIdentifier { system, value };
+        let identifier = Identifier { system, value };
         if identifiers.contains(&identifier) {
             faults.push(format!("/identifiers/{place}"), "must not stand there twice");
         } else {
@@ -36,14 +33,14 @@ pub fn parse(
 }
 
 /// Reads the filter `system|value`.
-pub fn parse_filter(given: &str) -> Result<ExternalIdentifier, &'static str> {
+pub fn parse_filter(given: &str) -> Result<Identifier, &'static str> {
     let (system, value) =
         given.split_once('|').ok_or("identifier takes a system and a value: system|value")?;
     let part = |given| {
         text(given, LENGTH_MAX)
             .map_err(|_| "identifier takes 1 to 200 characters on either side of the bar")
     };
-    Ok(ExternalIdentifier { system: part(system)?, value: part(value)? })
+    Ok(Identifier { system: part(system)?, value: part(value)? })
 }
 
 #[cfg(test)]
@@ -52,7 +49,11 @@ mod tests {
 
     fn faults_of(given: &[(&str, &str)]) -> Vec<String> {
         let mut faults = Faults::new();
-        parse(given.iter().map(|(s, v)| ((*s).to_owned(), (*v).to_owned())), &mut faults);
+        let identifier = |(system, value): &(&str, &str)| Identifier {
+            system: (*system).to_owned(),
+            value: (*value).to_owned(),
+        };
+        parse(given.iter().map(identifier).collect(), &mut faults);
         faults.into_vec().into_iter().map(|fault| fault.pointer).collect()
     }
 

@@ -1,6 +1,7 @@
 //! How the appointment service says no.
 
-use hospital_contracts::appointment::{AppointmentStatus, ExternalIdentifier, FreeTime};
+use hospital_contracts::appointment::{AppointmentStatus, FreeTime};
+use hospital_contracts::patient::Identifier;
 use hospital_types::{
     AppointmentId, PatientId, PractitionerId, Refusal,
     RefusalKind::{self, Conflict, Forbidden, Invalid, NotFound, Stale},
@@ -55,7 +56,7 @@ pub enum BookingRefused {
     PractitionerUnknown,
     StartInThePast,
     SlotUnavailable(Box<Taken>),
-    IdentifierTaken { wanted: Vec<ExternalIdentifier>, holder: Option<AppointmentId> },
+    IdentifierTaken { wanted: Vec<Identifier>, holder: Option<AppointmentId> },
 }
 
 impl Refusal for BookingRefused {
@@ -121,7 +122,9 @@ impl Refusal for BookingRefused {
 pub enum StepRefused {
     NotFound,
     /// The version in `If-Match` is not the current one.
-    Stale,
+    Stale {
+        version: i32,
+    },
     InvalidTransition {
         from: AppointmentStatus,
         to: AppointmentStatus,
@@ -141,7 +144,7 @@ impl Refusal for StepRefused {
     fn kind(&self) -> RefusalKind {
         match self {
             Self::NotFound => NotFound,
-            Self::Stale => Stale,
+            Self::Stale { .. } => Stale,
             Self::AdministratorOnly => Forbidden,
             Self::StartInThePast | Self::TooLong => Invalid,
             Self::InvalidTransition { .. }
@@ -154,7 +157,7 @@ impl Refusal for StepRefused {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not-found",
-            Self::Stale => "version-mismatch",
+            Self::Stale { .. } => "version-stale",
             Self::AdministratorOnly => "forbidden",
             Self::InvalidTransition { .. } | Self::AnotherDay { .. } => "invalid-transition",
             Self::NotYetStarted => "not-yet-started",
@@ -167,8 +170,10 @@ impl Refusal for StepRefused {
     fn detail(&self) -> String {
         match self {
             Self::NotFound => "There is no such appointment.".to_owned(),
-            Self::Stale => {
-                "The appointment has changed since it was read. Read it again.".to_owned()
+            Self::Stale { version } => {
+                format!(
+                    "The appointment has changed and is now at version {version}. Read it again."
+                )
             }
             Self::AdministratorOnly => "Only an administrator may take this step.".to_owned(),
             Self::InvalidTransition { from, to } => {
@@ -215,7 +220,7 @@ impl Refusal for StepRefused {
 /// Why a practitioner is not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistrationRefused {
-    IdentifierTaken { wanted: Vec<ExternalIdentifier>, holder: Option<PractitionerId> },
+    IdentifierTaken { wanted: Vec<Identifier>, holder: Option<PractitionerId> },
 }
 
 impl Refusal for RegistrationRefused {

@@ -1,6 +1,7 @@
 //! Registers a practitioner.
 
-use hospital_contracts::appointment::{ExternalIdentifier, PractitionerView};
+use hospital_contracts::appointment::PractitionerView;
+use hospital_contracts::patient::Identifier;
 use hospital_kit::{db::Tx, outcome::Outcome};
 use hospital_types::{PractitionerId, Sensitive};
 
@@ -10,7 +11,7 @@ use crate::{refused::RegistrationRefused, store};
 pub struct RegisterPractitioner {
     pub name: Sensitive<String>,
     pub specialty: Option<String>,
-    pub identifiers: Vec<ExternalIdentifier>,
+    pub identifiers: Vec<Identifier>,
 }
 
 /// Gives the practitioner an id; an identifier of somebody else's is refused.

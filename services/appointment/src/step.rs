@@ -16,7 +16,7 @@ pub(crate) async fn locked(
         .filter(|appointment| tx.actor().may_see(appointment.patient))
         .ok_or(StepRefused::NotFound)?;
     if seen_version.is_some_and(|seen| seen != appointment.version) {
-        return Err(StepRefused::Stale.into());
+        return Err(StepRefused::Stale { version: appointment.version }.into());
     }
     Ok(appointment)
 }

@@ -3,14 +3,14 @@
 mod appointments;
 mod practitioners;
 
-use hospital_contracts::appointment::ExternalIdentifier;
+use hospital_contracts::patient::Identifier;
 
 pub use appointments::*;
 pub use practitioners::*;
 
 /// Identifiers as two columns, in one order everywhere, so that two requests with the same ones wait for each other instead of
 /// deadlocking.
-fn columns(identifiers: &[ExternalIdentifier]) -> (Vec<String>, Vec<String>) {
+fn columns(identifiers: &[Identifier]) -> (Vec<String>, Vec<String>) {
     let mut sorted: Vec<_> = identifiers.iter().collect();
     sorted.sort();
     sorted.into_iter().map(|one| (one.system.clone(), one.value.clone())).unzip()

@@ -1,1 +1,49 @@
-//! hospital-billing.
+#![doc = include_str!("../README.md")]
+
+mod bill;
+mod card_number;
+mod gateway;
+mod payment;
+mod price;
+
+mod add_lines;
+mod cancel;
+mod generate;
+mod issue;
+mod pay;
+mod settle;
+
+mod store;
+
+mod api;
+mod consume;
+mod reconcile;
+
+use std::sync::Arc;
+
+use hospital_kit::{
+    migrate::Schema,
+    outcome::Broken,
+    service::{Context, Service, task},
+};
+
+refinery::embed_migrations!("migrations");
+
+/// The service's schema.
+pub fn schema() -> Schema {
+    Schema { name: "billing", migrations: migrations::runner().get_migrations().clone() }
+}
+
+/// The service, from what every service is made from.
+pub fn service(context: &Context) -> Result<Service, Broken> {
+    let gateway: gateway::SharedGateway = Arc::new(gateway::Sandbox::new(context.db.clone()));
+    let (routes, openapi) = api::routes(context, &gateway);
+    let reconciler = reconcile::Reconciler::new(context, gateway);
+    Ok(Service {
+        schema: schema(),
+        routes,
+        openapi,
+        consumers: vec![Arc::new(consume::Billing::new(context))],
+        tasks: vec![("reconcile payments", task(move |stop| reconciler.run(stop)))],
+    })
+}

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CancelledBy;
+use crate::patient::Identifier;
 
 /// Where an appointment is in its life. FHIR R4 names differ for `waitlisted` (waitlist), `held` (pending) and `completed`
 /// (fulfilled).
@@ -54,16 +55,6 @@ impl AppointmentStatus {
     }
 }
 
-/// An id that another system knows the same thing by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-pub struct ExternalIdentifier {
-    /// Who gave the id, usually as a URI.
-    #[schema(example = "urn:example:legacy-scheduler")]
-    pub system: String,
-    #[schema(example = "A-1047")]
-    pub value: String,
-}
-
 /// Who called an appointment off, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CancellationView {
@@ -95,7 +86,7 @@ pub struct AppointmentView {
     #[serde(default)]
     pub back_dated: bool,
     #[serde(default)]
-    pub identifiers: Vec<ExternalIdentifier>,
+    pub identifiers: Vec<Identifier>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<CancellationView>,
     pub created_at: Timestamp,
@@ -141,7 +132,7 @@ pub struct PractitionerView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialty: Option<String>,
     #[serde(default)]
-    pub identifiers: Vec<ExternalIdentifier>,
+    pub identifiers: Vec<Identifier>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -6,6 +6,7 @@ mod docs;
 mod edge;
 mod health;
 mod problem;
+mod problems;
 mod query;
 mod request;
 mod server;
@@ -18,6 +19,7 @@ pub use self::{
     edge::{Edge, EdgeSettings},
     health::{Check, Health},
     problem::Problem,
+    problems::{CreateProblems, ListProblems, ReadProblems, StepProblems},
     query::{Cursor, Limit, Page, Query},
     request::{
         Allowed, AnyRole, FrontDesk, IdempotencyKey, IfMatch, Keyed, PathId, Permission,

@@ -1,5 +1,5 @@
 use axum::extract::State;
-use hospital_contracts::appointment::AppointmentView;
+use hospital_contracts::{appointment::AppointmentView, patient::Identifier};
 use hospital_kit::{
     http::{Allowed, Answer, Body, IdempotencyKey, PathId, Problem, not_null},
     idempotency,
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    App, Bookers, IdentifierBody, Readers, pairs,
+    App, Bookers, Readers,
     problems::{CreateProblems, ReadProblems},
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) struct BookBody {
     /// Ids that other systems know the appointment by, at most five.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(max_items = 5, nullable = false)]
-    identifiers: Option<Vec<IdentifierBody>>,
+    identifiers: Option<Vec<Identifier>>,
 }
 
 impl BookBody {
@@ -63,7 +63,7 @@ impl BookBody {
         let service_type = service_type::parse(self.service_type, &mut faults);
         let reason = self.reason.map(|given| text(&given, 500));
         let reason = reason.and_then(|parsed| faults.take("/reason", parsed)).map(Sensitive::new);
-        let identifiers = identifiers::parse(pairs(self.identifiers), &mut faults);
+        let identifiers = identifiers::parse(self.identifiers.unwrap_or_default(), &mut faults);
         let command = (|| {
             Some(Book {
                 patient: patient?,

@@ -1,7 +1,6 @@
 use axum::extract::State;
-use hospital_contracts::appointment::{
-    AppointmentStatus, AppointmentView, ExternalIdentifier, HistoryEntry,
-};
+use hospital_contracts::appointment::{AppointmentStatus, AppointmentView, HistoryEntry};
+use hospital_contracts::patient::Identifier;
 use hospital_kit::http::{Allowed, Answer, Cursor, Limit, Page, PathId, Problem, Query};
 use hospital_types::{Actor, Appointment, AppointmentId, PatientId, PractitionerId, parse_date};
 use jiff::{Timestamp, civil::Date};
@@ -42,7 +41,7 @@ pub(super) struct ListQuery {
     /// The one that another system knows by this id: `system|value`.
     #[serde(default, deserialize_with = "identifier")]
     #[param(value_type = Option<String>)]
-    identifier: Option<ExternalIdentifier>,
+    identifier: Option<Identifier>,
 }
 
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
@@ -53,7 +52,7 @@ fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::E
 
 pub(super) fn identifier<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<ExternalIdentifier>, D::Error> {
+) -> Result<Option<Identifier>, D::Error> {
     parse_filter(&String::deserialize(deserializer)?).map(Some).map_err(Error::custom)
 }
 

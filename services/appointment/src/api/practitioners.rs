@@ -1,5 +1,6 @@
 use axum::extract::State;
-use hospital_contracts::appointment::{ExternalIdentifier, PractitionerView};
+use hospital_contracts::appointment::PractitionerView;
+use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     http::{
         Allowed, Answer, Body, Cursor, IdempotencyKey, Limit, Page, PathId, Problem, Query,
@@ -12,9 +13,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::ToSchema;
 
 use super::{
-    Administrators, App, IdentifierBody, Readers,
+    Administrators, App, Readers,
     lists::identifier,
-    pairs,
     problems::{CreateProblems, ListProblems, ReadProblems},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct PractitionerBody {
     /// Ids that other systems know the practitioner by, such as a licence number; at most five.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(max_items = 5, nullable = false)]
-    identifiers: Option<Vec<IdentifierBody>>,
+    identifiers: Option<Vec<Identifier>>,
 }
 
 impl PractitionerBody {
@@ -47,7 +47,7 @@ impl PractitionerBody {
         let name = faults.take("/name", text(&self.name, NAME_MAX)).map(Sensitive::new);
         let specialty = self.specialty.map(|given| text(&given, SPECIALTY_MAX));
         let specialty = specialty.and_then(|parsed| faults.take("/specialty", parsed));
-        let identifiers = identifiers::parse(pairs(self.identifiers), &mut faults);
+        let identifiers = identifiers::parse(self.identifiers.unwrap_or_default(), &mut faults);
         faults.finish(name.map(|name| RegisterPractitioner { name, specialty, identifiers }))
     }
 }
@@ -118,7 +118,7 @@ pub(super) struct ListQuery {
     /// The one that another system knows by this id: `system|value`.
     #[serde(default, deserialize_with = "identifier")]
     #[param(value_type = Option<String>)]
-    identifier: Option<ExternalIdentifier>,
+    identifier: Option<Identifier>,
 }
 
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

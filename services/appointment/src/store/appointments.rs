@@ -1,6 +1,7 @@
 use hospital_contracts::appointment::{
-    AppointmentStatus, CancellationView, CancelledBy, ExternalIdentifier, FreeTime, HistoryEntry,
+    AppointmentStatus, CancellationView, CancelledBy, FreeTime, HistoryEntry,
 };
+use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     db::{Db, Tx},
     outcome::{Broken, Outcome},
@@ -190,7 +191,7 @@ pub struct AppointmentFilter {
     pub patient: Option<PatientId>,
     pub practitioner: Option<PractitionerId>,
     pub status: Option<AppointmentStatus>,
-    pub identifier: Option<ExternalIdentifier>,
+    pub identifier: Option<Identifier>,
 }
 
 /// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow. The page is cut
@@ -282,7 +283,7 @@ pub async fn steps(
 /// The appointment that has one of these identifiers.
 pub async fn appointment_holding(
     db: &Db,
-    identifiers: &[ExternalIdentifier],
+    identifiers: &[Identifier],
 ) -> Result<Option<AppointmentId>, Broken> {
     let (systems, values) = columns(identifiers);
     let rows = db

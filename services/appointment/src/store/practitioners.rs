@@ -1,4 +1,5 @@
-use hospital_contracts::appointment::{ExternalIdentifier, PractitionerView};
+use hospital_contracts::appointment::PractitionerView;
+use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     db::{Db, Tx},
     outcome::Broken,
@@ -72,7 +73,7 @@ pub struct PractitionerFilter {
     /// How one of the words of the name begins, in any case. No character of it is a wildcard.
     pub name: Option<String>,
     pub specialty: Option<String>,
-    pub identifier: Option<ExternalIdentifier>,
+    pub identifier: Option<Identifier>,
 }
 
 /// A page of practitioners, oldest first, from behind the given one on. A facility has hundreds of them, so a name is looked for
@@ -107,7 +108,7 @@ pub async fn practitioners(
 /// The practitioner who has one of these identifiers.
 pub async fn practitioner_holding(
     db: &Db,
-    identifiers: &[ExternalIdentifier],
+    identifiers: &[Identifier],
 ) -> Result<Option<PractitionerId>, Broken> {
     let (systems, values) = columns(identifiers);
     let rows = db

@@ -156,7 +156,7 @@ async fn a_version_that_was_not_seen_is_not_changed() {
     ] {
         let path = format!("/appointments/{id}/{verb}");
         let reply = desk.post(&path).if_match("\"1\"").body(&body).send().await;
-        assert_eq!((reply.status, reply.code()), (412, "version-mismatch"), "{verb}");
+        assert_eq!((reply.status, reply.code()), (412, "version-stale"), "{verb}");
         let reply = desk.post(&path).if_match("one").body(&body).send().await;
         assert_eq!(reply.status, 400, "{verb}");
     }

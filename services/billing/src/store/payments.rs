@@ -1,0 +1,274 @@
+use hospital_contracts::billing::{
+    BillCancelled, BillFacts, PaymentCompleted, PaymentFacts, PaymentFailed, PaymentMethod,
+    PaymentStatus,
+};
+use hospital_kit::{
+    append_from,
+    db::{Db, Tx},
+    outcome::{Broken, Outcome},
+    sql,
+};
+use hospital_types::{AppointmentId, BillId, Currency, Money, PatientId, PaymentId};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::money;
+use crate::payment::{Asked, FailureCode, PayRefused, Payment};
+
+/// Queues a payment. Its bill and currency are checked at the commit.
+pub(crate) fn insert_payment(
+    tx: &mut Tx<PayRefused>,
+    payment: &Payment,
+    check_after_s: Option<f64>,
+) {
+    tx.write(sql!(
+        "INSERT INTO payment (id, version, bill_id, amount, currency, method, status, reference, caller, route, key, created_at,
+                              settled_at, next_check_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now() + make_interval(secs => $14))",
+        payment.id,
+        payment.version,
+        payment.bill,
+        payment.amount.minor(),
+        payment.amount.currency().code().to_owned(),
+        payment.method.as_str(),
+        payment.status.as_str(),
+        payment.reference.clone(),
+        payment.asked.caller.clone(),
+        payment.asked.route.clone(),
+        payment.asked.key.clone(),
+        payment.created_at,
+        payment.settled_at,
+        check_after_s,
+    ))
+    .refuse_on("payment_bill_exists", PayRefused::BillUnknownOrOtherCurrency { bill: payment.bill });
+}
+
+/// Queues the payment's effect on its bill. Conditional on nothing: the bill's constraints decide.
+pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payment: &Payment) {
+    tx.write(sql!(
+        "UPDATE bill SET paid = paid + $2, version = version + 1 WHERE id = $1 AND currency = $3",
+        payment.bill,
+        payment.amount.minor(),
+        payment.amount.currency().code().to_owned(),
+    ))
+    .refuse_on(
+        "bill_not_overpaid",
+        PayRefused::Overpayment { bill: payment.bill, outstanding: None },
+    )
+    .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+}
+
+pub(crate) fn add_reserved(tx: &mut Tx<PayRefused>, payment: &Payment) {
+    tx.write(sql!(
+        "UPDATE bill SET reserved = reserved + $2, version = version + 1 WHERE id = $1 AND currency = $3",
+        payment.bill,
+        payment.amount.minor(),
+        payment.amount.currency().code().to_owned(),
+    ))
+    .refuse_on("bill_not_overpaid", PayRefused::Overpayment { bill: payment.bill, outstanding: None })
+    .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+}
+
+pub(crate) fn reserved_to_paid<R>(tx: &mut Tx<R>, payment: &Payment) {
+    tx.write(sql!(
+        "UPDATE bill SET reserved = reserved - $2, paid = paid + $2, version = version + 1 WHERE id = $1",
+        payment.bill,
+        payment.amount.minor(),
+    ));
+}
+
+/// Queues the release of what a failed payment held. The bill of an appointment that was cancelled meanwhile is closed by it.
+pub(crate) fn release_reserved<R>(tx: &mut Tx<R>, payment: &Payment) {
+    tx.write(sql!(
+        "UPDATE bill SET reserved = reserved - $2, version = version + 1,
+                state = CASE WHEN appointment_cancelled AND paid = 0 AND reserved = $2 THEN 'cancelled' ELSE state END
+         WHERE id = $1",
+        payment.bill,
+        payment.amount.minor(),
+    ));
+}
+
+/// The event's members that only the bill's row knows are nil here and come from the row.
+fn facts(payment: &Payment) -> PaymentFacts {
+    PaymentFacts {
+        payment_id: payment.id,
+        bill_id: payment.bill,
+        version: 0,
+        appointment_id: AppointmentId::from_uuid(Uuid::nil()),
+        patient_id: PatientId::from_uuid(Uuid::nil()),
+        amount: payment.amount,
+        method: payment.method,
+        outstanding: Money::zero(payment.amount.currency()),
+        back_dated: false,
+    }
+}
+
+pub(crate) fn append_completed<R>(tx: &mut Tx<R>, payment: &Payment) {
+    append_from!(
+        tx,
+        &PaymentCompleted(facts(payment)),
+        members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
+                      'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
+                      amount_text(b.total - b.paid - b.reserved, b.exponent), 'currency', b.currency))",
+        version: "b.version",
+        from: "bill b WHERE b.id = $11",
+    );
+}
+
+pub(crate) fn append_failed<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureCode) {
+    append_from!(
+        tx,
+        &PaymentFailed { facts: facts(payment), code: code.as_str().to_owned() },
+        members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
+                      'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
+                      amount_text(b.total - b.paid - b.reserved, b.exponent), 'currency', b.currency))",
+        version: "b.version",
+        from: "bill b WHERE b.id = $11",
+    );
+}
+
+/// Queues `bill.cancelled`, if that is what the bill has become.
+pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, bill: BillId) {
+    let facts = BillFacts {
+        bill_id: bill,
+        version: 0,
+        number: None,
+        appointment_id: AppointmentId::from_uuid(Uuid::nil()),
+        patient_id: PatientId::from_uuid(Uuid::nil()),
+        total: Money::zero(Currency::USD),
+        back_dated: false,
+    };
+    append_from!(
+        tx,
+        &BillCancelled(facts),
+        members: "jsonb_build_object('version', b.version, 'number', b.number, 'appointmentId', b.appointment_id,
+                      'patientId', b.patient_id, 'backDated', b.back_dated,
+                      'total', jsonb_build_object('amount', amount_text(b.total, b.exponent), 'currency', b.currency))",
+        version: "b.version",
+        from: "bill b WHERE b.id = $11 AND b.state = 'cancelled'",
+    );
+}
+
+pub(crate) fn update_payment<R>(tx: &mut Tx<R>, payment: &Payment, next_check_s: Option<f64>) {
+    tx.write(sql!(
+        "UPDATE payment SET version = $2, status = $3, failure = $4, settled_at = $5,
+                next_check_at = now() + make_interval(secs => $6) WHERE id = $1",
+        payment.id,
+        payment.version,
+        payment.status.as_str(),
+        payment.failure.clone(),
+        payment.settled_at,
+        next_check_s,
+    ));
+}
+
+/// The columns of a payment, for `FROM payment p`.
+macro_rules! select_payment {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route, p.key,
+                    p.created_at, p.settled_at
+             FROM payment p ",
+            $rest
+        )
+    };
+}
+
+pub(crate) async fn payment_for_update<R>(
+    tx: &mut Tx<R>,
+    id: PaymentId,
+) -> Outcome<Option<Payment>, R> {
+    let rows = tx.read(sql!(select_payment!("WHERE p.id = $1 FOR NO KEY UPDATE"), id)).await?;
+    Ok(rows.first().map(payment))
+}
+
+pub(crate) async fn payment_by_id(
+    db: &Db,
+    id: PaymentId,
+) -> Result<Option<(Payment, PatientId)>, Broken> {
+    let rows = db
+        .read(sql!(
+            "SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route,
+                    p.key, p.created_at, p.settled_at, b.patient_id
+             FROM payment p JOIN bill b ON b.id = p.bill_id WHERE p.id = $1",
+            id,
+        ))
+        .await?;
+    Ok(rows.first().map(|row| (payment(row), row.get("patient_id"))))
+}
+
+/// What a list of payments asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PaymentFilter {
+    pub(crate) bill: Option<BillId>,
+    pub(crate) patient: Option<PatientId>,
+    pub(crate) status: Option<PaymentStatus>,
+    pub(crate) reference: Option<String>,
+}
+
+/// One page by rising id, after `after`.
+pub(crate) async fn payments(
+    db: &Db,
+    filter: &PaymentFilter,
+    after: Option<PaymentId>,
+    limit: i64,
+) -> Result<Vec<Payment>, Broken> {
+    let rows = db
+        .read(sql!(
+            select_payment!(
+                "WHERE ($1::uuid IS NULL OR p.bill_id = $1)
+                   AND ($2::uuid IS NULL OR p.bill_id IN (SELECT b.id FROM bill b WHERE b.patient_id = $2))
+                   AND ($3::text IS NULL OR p.status = $3) AND ($4::text IS NULL OR p.reference = $4)
+                   AND ($5::uuid IS NULL OR p.id > $5)
+                 ORDER BY p.id LIMIT $6"
+            ),
+            filter.bill,
+            filter.patient,
+            filter.status.map(PaymentStatus::as_str),
+            filter.reference.clone(),
+            after,
+            limit,
+        ))
+        .await?;
+    Ok(rows.iter().map(payment).collect())
+}
+
+/// A payment whose gateway is to be asked, and how often it was.
+pub(crate) struct DueCheck {
+    pub(crate) payment: Payment,
+    pub(crate) checks: i32,
+}
+
+/// Takes payments that are due for a look, for half a minute: another replica leaves them alone meanwhile.
+pub(crate) async fn claim_checks(db: &Db, limit: i64) -> Result<Vec<DueCheck>, Broken> {
+    let rows = db
+        .read(sql!(
+            "UPDATE payment p SET next_check_at = now() + interval '30 seconds', checks = p.checks + 1
+             WHERE p.id IN (SELECT d.id FROM payment d WHERE d.status IN ('pending', 'unknown') AND d.next_check_at <= now()
+                            ORDER BY d.next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route,
+                       p.key, p.created_at, p.settled_at, p.checks",
+            limit,
+        ))
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| DueCheck { payment: payment(row), checks: row.get("checks") })
+        .collect())
+}
+
+fn payment(row: &Row) -> Payment {
+    Payment {
+        id: row.get("id"),
+        version: row.get("version"),
+        bill: row.get("bill_id"),
+        amount: money(row, "amount"),
+        method: PaymentMethod::parse(row.get("method")).expect("payment_method allows no other"),
+        status: PaymentStatus::parse(row.get("status")).expect("payment_status allows no other"),
+        failure: row.get("failure"),
+        reference: row.get("reference"),
+        asked: Asked { caller: row.get("caller"), route: row.get("route"), key: row.get("key") },
+        created_at: row.get("created_at"),
+        settled_at: row.get("settled_at"),
+    }
+}

@@ -1,0 +1,103 @@
+use hospital_contracts::appointment::AppointmentFacts;
+use hospital_kit::{
+    db::{Db, Tx},
+    inbox::Poison,
+    outcome::{Broken, Outcome},
+    sql,
+};
+use hospital_types::Money;
+use tokio_postgres::Row;
+
+use super::{currency, money};
+use crate::price::ServiceType;
+
+/// What the price list and the past say of a booked appointment.
+pub(crate) struct Pricing {
+    /// Name and price.
+    pub(crate) price: Option<(String, Money)>,
+    pub(crate) cancelled: bool,
+    pub(crate) has_bill: bool,
+}
+
+/// Looks a batch up, in its order. Each appointment is locked first: its cancellation may be at work elsewhere.
+pub(crate) async fn pricing(
+    tx: &mut Tx<Poison>,
+    booked: &[AppointmentFacts],
+) -> Outcome<Vec<Pricing>, Poison> {
+    let ids: Vec<_> = booked.iter().map(|facts| facts.appointment_id).collect();
+    let codes: Vec<_> = booked.iter().map(|facts| facts.service_type.clone()).collect();
+    super::lock_appointments(tx, &ids);
+    let rows = tx
+        .read(sql!(
+            "SELECT s.name, s.price, s.currency, c.appointment_id IS NOT NULL AS cancelled, b.id IS NOT NULL AS has_bill
+             FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (appointment_id, code, place)
+             LEFT JOIN service_type s ON s.code = w.code AND s.price IS NOT NULL
+             LEFT JOIN cancelled_appointment c ON c.appointment_id = w.appointment_id
+             LEFT JOIN bill b ON b.appointment_id = w.appointment_id
+             ORDER BY w.place",
+            ids,
+            codes,
+        ))
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Pricing {
+            price: row.get::<_, Option<String>>("name").map(|name| (name, money(row, "price"))),
+            cancelled: row.get("cancelled"),
+            has_bill: row.get("has_bill"),
+        })
+        .collect())
+}
+
+/// Sets a price list entry; gives it with whether it is new. Setting what is there already changes nothing.
+pub(crate) async fn put_service_type(
+    tx: &mut Tx<std::convert::Infallible>,
+    entry: &ServiceType,
+) -> Outcome<(ServiceType, bool), std::convert::Infallible> {
+    let rows = tx
+        .read(sql!(
+            "INSERT INTO service_type AS s (code, name, price, currency, version, created_at) VALUES ($1, $2, $3, $4, 1, $5)
+             ON CONFLICT ON CONSTRAINT service_type_code DO UPDATE SET name = excluded.name, price = excluded.price,
+                 currency = excluded.currency,
+                 version = s.version + ((s.name, s.price, s.currency) IS DISTINCT FROM (excluded.name, excluded.price, excluded.currency))::int
+             RETURNING code, name, price, currency, version, created_at, xmax = 0 AS is_new",
+            entry.code.clone(),
+            entry.name.clone(),
+            entry.price.map(Money::minor),
+            entry.price.map(|p| p.currency().code().to_owned()),
+            entry.created_at,
+        ))
+        .await?;
+    let row = rows.first().expect("an upsert gives its row");
+    Ok((service_type(row), row.get("is_new")))
+}
+
+/// One page by rising code, after `after`.
+pub(crate) async fn service_types(
+    db: &Db,
+    code: Option<String>,
+    after: Option<String>,
+    limit: i64,
+) -> Result<Vec<ServiceType>, Broken> {
+    let rows = db
+        .read(sql!(
+            "SELECT code, name, price, currency, version, created_at FROM service_type
+             WHERE ($1::text IS NULL OR code = $1) AND ($2::text IS NULL OR code > $2) ORDER BY code LIMIT $3",
+            code,
+            after,
+            limit,
+        ))
+        .await?;
+    Ok(rows.iter().map(service_type).collect())
+}
+
+fn service_type(row: &Row) -> ServiceType {
+    let minor: Option<i64> = row.get("price");
+    ServiceType {
+        code: row.get("code"),
+        name: row.get("name"),
+        price: minor.map(|minor| Money::from_minor(minor, currency(row))),
+        version: row.get("version"),
+        created_at: row.get("created_at"),
+    }
+}
