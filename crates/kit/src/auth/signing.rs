@@ -17,7 +17,7 @@ use jsonwebtoken::{
     Algorithm, EncodingKey, Header,
     jwk::{Jwk, JwkSet, ThumbprintHash},
 };
-use serde::Serialize;
+use serde_json::json;
 
 use crate::{clock::Clock, config::AuthConfig, outcome::Broken};
 
@@ -29,19 +29,6 @@ pub struct Claims {
     pub patient: Option<PatientId>,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
-    iss: &'a str,
-    aud: &'a str,
-    sub: &'a str,
-    iat: i64,
-    nbf: i64,
-    exp: i64,
-    roles: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patient: Option<PatientId>,
-}
-
 /// An Ed25519 key of the platform's own.
 pub struct SigningKey {
     pem: String,
@@ -50,6 +37,7 @@ pub struct SigningKey {
     kid: String,
     issuer: String,
     audience: String,
+    roles_claim: String,
     clock: Clock,
 }
 
@@ -83,11 +71,12 @@ impl SigningKey {
             kid,
             issuer: defaults.issuer,
             audience: defaults.audience,
+            roles_claim: defaults.roles_claim,
             clock: Clock::system(),
         })
     }
 
-    /// Loads a key; `path` must be readable by its owner only in practice, which `save` sees to.
+    /// Loads a key that [`save`](Self::save) wrote, or any Ed25519 key in PKCS#8 PEM.
     pub fn load(path: &Path) -> Result<Self, Broken> {
         let pem = std::fs::read_to_string(path).map_err(|e| {
             Broken::defect("reading the signing key", format!("{}: {e}", path.display()))
@@ -95,22 +84,31 @@ impl SigningKey {
         Self::from_pem(&pem)
     }
 
-    /// Writes the key as PEM that only its owner may read.
+    /// Writes the key as PEM that only its owner may read. What was at `path` is replaced as a whole or not at all.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.new", std::process::id()));
+        let beside = PathBuf::from(beside);
+        let written = std::fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
-            .open(path)?;
-        file.write_all(self.pem.as_bytes())
+            .open(&beside)
+            .and_then(|mut file| file.write_all(self.pem.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&beside, path));
+        if written.is_err() {
+            // Best effort: the failure itself is what the caller must hear of.
+            let _ = std::fs::remove_file(&beside);
+        }
+        written
     }
 
-    /// The issuer and audience that its tokens name, and the clock that dates them.
+    /// The issuer and audience that its tokens name, where their roles stand, and the clock that dates them.
     #[must_use]
     pub fn issuing(mut self, auth: &AuthConfig, clock: Clock) -> Self {
         self.issuer.clone_from(&auth.issuer);
         self.audience.clone_from(&auth.audience);
+        self.roles_claim.clone_from(&auth.roles_claim);
         self.clock = clock;
         self
     }
@@ -130,16 +128,15 @@ impl SigningKey {
         let ttl = i64::try_from(ttl.as_secs()).map_err(|e| Broken::defect("signing a token", e))?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.kid.clone());
-        let wire = Wire {
-            iss: &self.issuer,
-            aud: &self.audience,
-            sub: &claims.subject,
-            iat: now,
-            nbf: now,
-            exp: now + ttl,
-            roles: claims.roles.iter().map(Role::as_str).collect(),
-            patient: claims.patient,
-        };
+        let roles: Vec<_> = claims.roles.iter().map(Role::as_str).collect();
+        let mut wire = json!({
+            "iss": self.issuer, "aud": self.audience, "sub": claims.subject,
+            "iat": now, "nbf": now, "exp": now.saturating_add(ttl),
+        });
+        if let Some(patient) = claims.patient {
+            wire["patient"] = json!(patient);
+        }
+        *self.roles_claim.split('.').fold(&mut wire, |at, name| &mut at[name]) = json!(roles);
         jsonwebtoken::encode(&header, &wire, &self.encoding)
             .map_err(|e| Broken::defect("signing a token", e))
     }
@@ -155,6 +152,8 @@ enum Source {
 }
 
 const TTL: Duration = Duration::from_secs(3600);
+/// Made anew long before it expires, so that no token ends under way.
+const USED_FOR_S: i64 = 1800;
 
 impl TokenSource {
     pub fn new(auth: &AuthConfig, clock: &Clock, service: &str) -> Result<Self, Broken> {
@@ -182,7 +181,7 @@ impl TokenSource {
                 let now = clock.now().as_second();
                 let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if let Some((token, from)) = &*made
-                    && (*from..from + 1800).contains(&now)
+                    && (*from..from + USED_FOR_S).contains(&now)
                 {
                     return Ok(token.clone());
                 }
@@ -190,13 +189,93 @@ impl TokenSource {
                 *made = Some((token.clone(), now));
                 Ok(token)
             }
-            Source::File(path) => std::fs::read_to_string(path)
-                .map(|t| t.trim().to_owned())
-                .map_err(|e| Broken::unavailable("reading the service token", e)),
+            // Read every time: whoever keeps the file replaces it before the token in it expires.
+            Source::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+                Ok(_) => Err(Broken::unavailable(
+                    "reading the service token",
+                    format!("{} is empty", path.display()),
+                )),
+                Err(e) => Err(Broken::unavailable(
+                    "reading the service token",
+                    format!("{}: {e}", path.display()),
+                )),
+            },
             Source::None => Err(Broken::defect(
                 "making a service token",
                 "neither auth.signing_key_file nor auth.service_token_file is set",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::auth::Authority;
+
+    #[test]
+    fn a_saved_key_is_its_owners_and_the_same_when_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        std::fs::write(&path, "what was there").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        let key = SigningKey::generate().unwrap();
+        key.save(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(SigningKey::load(&path).unwrap().jwks(), key.jwks());
+        assert!(!serde_json::to_string(&key.jwks()).unwrap().contains("\"d\""), "the public half");
+
+        std::fs::write(&path, "no key").unwrap();
+        let error = SigningKey::load(&path).err().unwrap().to_string();
+        assert!(error.starts_with("reading the signing key: "), "{error}");
+        let error = SigningKey::load(&dir.path().join("none")).err().unwrap().to_string();
+        assert!(error.contains("none: No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_service_token_is_kept_and_renewed_before_it_expires() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        SigningKey::generate().unwrap().save(&path).unwrap();
+        let auth = AuthConfig {
+            signing_key_file: Some(path),
+            roles_claim: "realm_access.roles".into(),
+            ..AuthConfig::default()
+        };
+        let clock = Clock::system();
+        let tokens = TokenSource::new(&auth, &clock, "appointment").unwrap();
+        let authority = Authority::new(&auth, clock.clone()).unwrap();
+        let first = tokens.token().unwrap();
+        assert_eq!(tokens.token().unwrap(), first);
+        let actor = authority.verify(&first).await.unwrap();
+        assert_eq!(actor.subject, "service:appointment");
+        assert_eq!(actor.roles, Roles::of(&[Role::Service]));
+        clock.advance(Duration::from_secs(1801));
+        assert!(authority.verify(&first).await.is_ok());
+        let second = tokens.token().unwrap();
+        assert_ne!(second, first);
+        clock.step_back(Duration::from_secs(3600));
+        assert!(authority.verify(&tokens.token().unwrap()).await.is_ok(), "a clock set back");
+    }
+
+    #[test]
+    fn somebody_elses_service_token_comes_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let auth = AuthConfig { service_token_file: Some(path.clone()), ..AuthConfig::default() };
+        let tokens = TokenSource::new(&auth, &Clock::system(), "billing").unwrap();
+        assert!(tokens.token().unwrap_err().to_string().contains("No such file"));
+        std::fs::write(&path, "\n").unwrap();
+        assert!(tokens.token().unwrap_err().to_string().contains("is empty"));
+        for token in ["a.b.c", "d.e.f"] {
+            std::fs::write(&path, format!("{token}\n")).unwrap();
+            assert_eq!(tokens.token().unwrap(), token);
+        }
+        let none = TokenSource::new(&AuthConfig::default(), &Clock::system(), "billing").unwrap();
+        assert!(none.token().unwrap_err().to_string().contains("auth.service_token_file"));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How many failures in a row open it.
 const FAILURES: u32 = 5;
-const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// Closed until calls fail in a row; then open for a pause that grows; then one probe decides.
@@ -41,6 +41,7 @@ impl Breaker {
         }
     }
 
+    /// What became of an admitted call.
     pub fn record(&mut self, answered: bool, now: Instant) {
         if answered {
             *self = Self::default();
@@ -83,6 +84,43 @@ mod tests {
         assert!(breaker.admit(later + PAUSE_FIRST * 2));
         breaker.record(true, later);
         assert!(breaker.admit(later) && breaker.admit(later));
+    }
+
+    #[test]
+    fn pauses_grow_and_end_at_the_longest() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES {
+            breaker.record(false, now);
+        }
+        for pause_s in [1, 2, 4, 5, 5] {
+            let pause = Duration::from_secs(pause_s);
+            assert!(!breaker.admit(now + pause - Duration::from_millis(1)), "{pause_s}");
+            now += pause;
+            assert!(breaker.admit(now), "{pause_s}");
+            breaker.record(false, now);
+        }
+    }
+
+    #[test]
+    fn what_was_asked_before_it_opened_does_not_prolong_the_pause() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..4 * FAILURES {
+            breaker.record(false, now);
+        }
+        assert!(breaker.admit(now + PAUSE_FIRST));
+    }
+
+    #[test]
+    fn a_probe_that_never_comes_back_is_followed_by_another() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES {
+            breaker.record(false, now);
+        }
+        let probed = now + PAUSE_FIRST;
+        assert!(breaker.admit(probed));
+        assert!(!breaker.admit(probed + PAUSE_LONGEST - Duration::from_millis(1)));
+        assert!(breaker.admit(probed + PAUSE_LONGEST));
+        assert!(!breaker.admit(probed + PAUSE_LONGEST), "and only one");
     }
 
     #[test]

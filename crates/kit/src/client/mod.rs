@@ -3,7 +3,8 @@
 mod breaker;
 
 use std::{
-    sync::{Arc, Mutex, Once, PoisonError},
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,6 +36,31 @@ pub(crate) fn http_client() -> Result<reqwest::Client, Broken> {
         .connect_timeout(Duration::from_secs(1))
         .build()
         .map_err(|e| Broken::defect("making an HTTP client", e))
+}
+
+/// Reads a whole body that is not larger than it may be.
+pub(crate) async fn read_body(
+    mut response: reqwest::Response,
+    bytes_max: usize,
+) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(cause)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("its answer has more than {bytes_max} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What went wrong at the bottom, without the address, in which ids and passwords may stand.
+pub(crate) fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut at: &dyn std::error::Error = &error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
 }
 
 /// What the other service knows of a thing.
@@ -88,8 +114,7 @@ impl ServiceClient {
         traceparent: Option<&str>,
     ) -> Result<Found<T>, Unavailable> {
         if !self.breaker().admit(Instant::now()) {
-            metrics::counter!("client_calls_total", "service" => self.name, "end" => "broken-off")
-                .increment(1);
+            self.count("broken-off");
             return Err(Unavailable(format!(
                 "the {} service failed too often; it is asked again soon",
                 self.name
@@ -99,12 +124,15 @@ impl ServiceClient {
             .await
             .unwrap_or_else(|_| Err(Unavailable(format!("no answer within {:?}", self.deadline))));
         self.breaker().record(answer.is_ok(), Instant::now());
-        let end = if answer.is_ok() { "answered" } else { "failed" };
-        metrics::counter!("client_calls_total", "service" => self.name, "end" => end).increment(1);
+        self.count(if answer.is_ok() { "answered" } else { "failed" });
         answer
     }
 
-    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+    fn count(&self, end: &'static str) {
+        metrics::counter!("client_calls_total", "service" => self.name, "end" => end).increment(1);
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,8 +143,12 @@ impl ServiceClient {
         traceparent: Option<&str>,
     ) -> Result<Found<T>, Unavailable> {
         match self.once(path, traceparent).await {
-            Err((_, true)) => self.once(path, traceparent).await.map_err(|(e, _)| e),
-            other => other.map_err(|(e, _)| e),
+            Err(Failed::Connection(_)) => {
+                self.count("tried-again");
+                tokio::time::sleep(jitter()).await;
+                self.once(path, traceparent).await.map_err(Failed::into_unavailable)
+            }
+            other => other.map_err(Failed::into_unavailable),
         }
     }
 
@@ -124,36 +156,55 @@ impl ServiceClient {
         &self,
         path: &str,
         traceparent: Option<&str>,
-    ) -> Result<Found<T>, (Unavailable, bool)> {
-        let token = self.tokens.token().map_err(|e| (Unavailable(e.to_string()), false))?;
+    ) -> Result<Found<T>, Failed> {
+        let token = self.tokens.token().map_err(|e| Failed::Answer(e.to_string()))?;
         let mut request = self.http.get(format!("{}{path}", self.base)).bearer_auth(token);
         if let Some(traceparent) = traceparent {
             request = request.header("traceparent", traceparent);
         }
-        let broken = |e: reqwest::Error| (Unavailable(e.without_url().to_string()), true);
-        let mut response = request.send().await.map_err(broken)?;
+        let response = request.send().await.map_err(|e| Failed::Connection(cause(e)))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND && is_json(&response) {
             return Ok(Found::Missing);
         }
         if status != StatusCode::OK || !is_json(&response) {
-            return Err((Unavailable(format!("it answered {status}, not 200 with JSON")), false));
+            return Err(Failed::Answer(format!("it answered {status}, not 200 with JSON")));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > BODY_BYTES_MAX {
-                return Err((Unavailable("its answer is too large".to_owned()), false));
-            }
-        }
+        let body = read_body(response, BODY_BYTES_MAX).await.map_err(Failed::Answer)?;
         serde_json::from_slice(&body)
             .map(Found::Here)
-            .map_err(|e| (Unavailable(format!("its answer is not understood: {e}")), false))
+            // Where, but not what: the answer holds a person's data.
+            .map_err(|e| {
+                Failed::Answer(format!("its answer is not understood at byte {}", e.column()))
+            })
     }
 }
 
-fn is_json(response: &reqwest::Response) -> bool {
-    response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| {
-        v.starts_with("application/json") || v.starts_with("application/problem+json")
-    })
+/// Why one try gave nothing.
+enum Failed {
+    /// No answer began, so another try may find a connection that works.
+    Connection(String),
+    Answer(String),
 }
+
+impl Failed {
+    fn into_unavailable(self) -> Unavailable {
+        let (Self::Connection(reason) | Self::Answer(reason)) = self;
+        Unavailable(reason)
+    }
+}
+
+/// A few milliseconds that differ from caller to caller, so that those who failed together do not return together.
+fn jitter() -> Duration {
+    // Every `RandomState` has keys of its own, so that its hash of nothing is a random number.
+    Duration::from_millis(2 + RandomState::new().build_hasher().finish() % 16)
+}
+
+fn is_json(response: &reqwest::Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    kind.and_then(|kind| kind.split(';').next())
+        .is_some_and(|kind| matches!(kind.trim(), "application/json" | "application/problem+json"))
+}
+
+#[cfg(test)]
+mod tests;

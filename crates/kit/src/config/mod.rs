@@ -105,7 +105,7 @@ pub struct AuthConfig {
     /// Where the roles are in a token; dots lead into objects, as in `realm_access.roles`.
     pub roles_claim: String,
     pub leeway_s: u64,
-    /// The platform's own key: its tokens are trusted, and services sign their own with it.
+    /// The platform's own key: its tokens are trusted beside those of a key set, and services sign their own with it.
     pub signing_key_file: Option<PathBuf>,
     /// A file with the token that services use among each other, where the issuer is somebody else.
     pub service_token_file: Option<PathBuf>,
