@@ -110,7 +110,7 @@ fn start() -> anyhow::Result<Cluster> {
     let dir = tempfile::Builder::new().prefix("hospital-test-").tempdir_in(base)?.keep();
     // The process that must outlive this one, however this one ends.
     let reaper = reap_after_us(&dir)?;
-    let cluster = Cluster::open(&Options { dir, port: None, durable: false })?;
+    let cluster = Cluster::open(&Options { dir, ..Options::default() })?;
     // Never dropped: the end of this process is what closes its standard input.
     std::mem::forget(reaper);
     Ok(cluster)
