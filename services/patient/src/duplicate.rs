@@ -21,38 +21,36 @@ pub(crate) struct Candidate {
     pub(crate) score: u8,
 }
 
-/// From how alike two names are they may be one name, written otherwise, of two who were born on the same day.
+/// From how alike two names are they may be one name, written otherwise, of one who was born on that day (Jaro-Winkler).
 const SAME_NAME: f64 = 0.88;
 
-/// Who shares a phone but not a birth date is more often the child of the other (Anna and Hanna) than the other, so their names have to
-/// be closer: a Mueller for a Müller.
-const SAME_NAME_BY_PHONE: f64 = 0.94;
+/// Who shares a phone number but no birth date is more often the other's child (Anna and Hanna, John and Jon) than the other, so the
+/// names have to be closer: one slip in seven letters, such as a Mueller for a Müller (Damerau-Levenshtein).
+const SAME_NAME_BY_PHONE: f64 = 0.85;
 
 /// How likely it is that two are one person, in hundredths; `None` when nothing suggests it. A shared name needs a second sign, a
 /// birth date or a phone number; a shared surname, phone and even birth date make a family, or twins.
 pub(crate) fn likelihood(a: &Likeness, b: &Likeness) -> Option<u8> {
-    let names =
-        same_name(&a.given_name, &b.given_name).min(same_name(&a.family_name, &b.family_name));
-    let swapped =
-        same_name(&a.given_name, &b.family_name).min(same_name(&a.family_name, &b.given_name));
-    let name = names.max(swapped);
-    let (birth_date, phone) =
-        (a.birth_date == b.birth_date, a.phone.is_some() && a.phone == b.phone);
-    let enough = match (birth_date, phone) {
-        (true, _) => SAME_NAME,
-        (false, true) => SAME_NAME_BY_PHONE,
-        (false, false) => return None,
+    let birth_date = a.birth_date == b.birth_date;
+    let phone = a.phone.is_some() && a.phone == b.phone;
+    let same = match (birth_date, phone) {
+        (true, _) => names(a, b, strsim::jaro_winkler) >= SAME_NAME,
+        (false, true) => names(a, b, strsim::normalized_damerau_levenshtein) >= SAME_NAME_BY_PHONE,
+        (false, false) => false,
     };
-    if name < enough {
-        return None;
-    }
-    let exact = if name > 0.999 { 10 } else { 0 };
-    let score = 40 + exact + if birth_date { 35 } else { 0 } + if phone { 15 } else { 0 };
-    Some(score)
+    let points = |sign, points| if sign { points } else { 0 };
+    let exact = names(a, b, |a, b| f64::from(u8::from(a == b))) > 0.5;
+    same.then(|| 40 + points(exact, 10) + points(birth_date, 35) + points(phone, 15))
 }
 
-fn same_name(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(&words(a).join(" "), &words(b).join(" "))
+/// How alike two are in both names, which somebody may have put the wrong way round.
+fn names(a: &Likeness, b: &Likeness, alike: impl Fn(&str, &str) -> f64) -> f64 {
+    let plain = |name: &str| words(name).join(" ");
+    let (a_given, a_family) = (plain(&a.given_name), plain(&a.family_name));
+    let (b_given, b_family) = (plain(&b.given_name), plain(&b.family_name));
+    let straight = alike(&a_given, &b_given).min(alike(&a_family, &b_family));
+    let swapped = alike(&a_given, &b_family).min(alike(&a_family, &b_given));
+    straight.max(swapped)
 }
 
 /// The words of a name as they are searched by: without accents, case and marks.

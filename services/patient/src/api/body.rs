@@ -68,7 +68,7 @@ impl RegisterBody {
                 phone: phone.flatten().map(Sensitive::new),
                 email: email.flatten().map(Sensitive::new),
                 language: language.flatten(),
-                address: address.map(Sensitive::new),
+                address: address.filter(|a| *a != Address::default()).map(Sensitive::new),
                 identifiers,
             })
         })();
@@ -280,7 +280,9 @@ impl Checked {
             None => to.address,
             Some(None) => None,
             Some(Some(patch)) => {
-                Some(Sensitive::new(patch.apply(to.address.map(Sensitive::into_exposed))))
+                let after = patch.apply(to.address.map(Sensitive::into_exposed));
+                // An address of which nothing is left is none.
+                Some(after).filter(|a| *a != Address::default()).map(Sensitive::new)
             }
         };
         Demographics {

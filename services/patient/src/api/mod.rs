@@ -95,7 +95,9 @@ fn changed(patient: &Patient) -> Answer {
     post, path = "/patients", tag = "Patients", request_body = RegisterBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe.")),
     responses(
-        (status = 201, description = "Registered.", body = PatientView),
+        (status = 201, description = "Registered.", body = PatientView, headers(
+            ("Location" = String, description = "Where the patient is."),
+            ("ETag" = String, description = "Its version."))),
         (status = 409, description = "`possible-duplicate`, with `candidates`; `identifier-taken`, with `patientId`.",
             body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         CreateProblems,
@@ -137,8 +139,11 @@ async fn show(
 /// Changes what is known of a patient. Members that are not mentioned stay; null removes.
 #[utoipa::path(
     patch, path = "/patients/{id}", tag = "Patients",
-    params(("id" = String, Path, format = Uuid, description = "The patient."),
-           ("If-Match" = Option<String>, Header, description = "The ETag of the version that you changed.")),
+    params(
+        ("id" = String, Path, format = Uuid, description = "The patient."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
+        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
+    ),
     request_body(content = PatchPatient, content_type = "application/merge-patch+json"),
     responses((status = 200, description = "As it is now.", body = PatientView), StepProblems),
 )]
@@ -170,7 +175,11 @@ struct ReasonBody {
 /// Makes a patient one that cannot be booked.
 #[utoipa::path(
     post, path = "/patients/{id}/deactivate", tag = "Patients", request_body = ReasonBody,
-    params(("id" = String, Path, format = Uuid, description = "The patient.")),
+    params(
+        ("id" = String, Path, format = Uuid, description = "The patient."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
+        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
+    ),
     responses((status = 200, description = "Inactive.", body = PatientView), StepProblems),
 )]
 async fn deactivate(
@@ -188,7 +197,11 @@ async fn deactivate(
 /// Makes a deactivated patient bookable again.
 #[utoipa::path(
     post, path = "/patients/{id}/reactivate", tag = "Patients", request_body = ReasonBody,
-    params(("id" = String, Path, format = Uuid, description = "The patient.")),
+    params(
+        ("id" = String, Path, format = Uuid, description = "The patient."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
+        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
+    ),
     responses((status = 200, description = "Active.", body = PatientView), StepProblems),
 )]
 async fn reactivate(

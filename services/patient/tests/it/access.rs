@@ -1,0 +1,86 @@
+use hospital_testkit::read;
+use hospital_types::{PatientId, Role};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::desk::{Desk, person, zoe};
+
+const DESK: &[Role] = &[Role::FrontDesk, Role::Admin];
+const STAFF: &[Role] =
+    &[Role::FrontDesk, Role::Practitioner, Role::Cashier, Role::BillingManager, Role::Admin];
+
+/// Every request of the service, with a good body, and the roles that may make it.
+fn requests(id: PatientId) -> Vec<(Method, String, Value, Vec<Role>)> {
+    let readers = [STAFF, &[Role::Service]].concat();
+    let one = format!("/patients/{id}");
+    let reason = json!({"reason": "x"});
+    vec![
+        (Method::POST, "/patients".to_owned(), json!({}), DESK.to_vec()),
+        (Method::GET, "/patients".to_owned(), Value::Null, STAFF.to_vec()),
+        (Method::GET, one.clone(), Value::Null, readers),
+        (Method::PATCH, one.clone(), json!({}), DESK.to_vec()),
+        (Method::POST, format!("{one}/deactivate"), reason.clone(), DESK.to_vec()),
+        (Method::POST, format!("{one}/reactivate"), reason, DESK.to_vec()),
+    ]
+}
+
+#[tokio::test]
+async fn each_request_is_for_its_roles() {
+    let desk = Desk::open().await;
+    let id = desk.registered(&zoe()).await;
+    for (method, path, body, allowed) in requests(id) {
+        for role in Role::ALL {
+            let request = desk.request(method.clone(), &path).bearer_auth(desk.token(&[role]));
+            let request = if body.is_null() { request } else { request.json(&body) };
+            let reply = read(request).await;
+            let case = format!("{method} {path} as {}: {}", role.as_str(), reply.text);
+            if allowed.contains(&role) {
+                assert!(![401, 403, 404].contains(&reply.status), "{case}");
+            } else if role == Role::Patient && method == Method::GET && path != "/patients" {
+                // A patient's token that names no patient has nothing to see.
+                assert_eq!(reply.status, 404, "{case}");
+            } else {
+                assert_eq!((reply.status, reply.code()), (403, "forbidden"), "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_answered_without_a_token() {
+    let desk = Desk::open().await;
+    let id = desk.registered(&zoe()).await;
+    for (method, path, body, _) in requests(id) {
+        for token in [None, Some("nonsense")] {
+            let request = desk.request(method.clone(), &path);
+            let request = if body.is_null() { request } else { request.json(&body) };
+            let request = match token {
+                None => request,
+                Some(token) => request.bearer_auth(token),
+            };
+            let reply = read(request).await;
+            assert_eq!(reply.status, 401, "{method} {path}: {}", reply.text);
+            assert!(reply.headers.contains_key("www-authenticate"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_patient_sees_themselves_and_nobody_else() {
+    let desk = Desk::open().await;
+    let id = desk.registered(&zoe()).await;
+    let other = desk.registered(&person("Bob", "Ray", "1960-01-01")).await;
+    let token = desk.patient_token(id);
+    let reply = desk.get(&format!("/patients/{id}"), &token).await;
+    assert_eq!((reply.status, &reply.body["givenName"]), (200, &json!("Zoë")));
+    let unknown = desk.get(&format!("/patients/{}", PatientId::new()), &token).await;
+    let others = desk.get(&format!("/patients/{other}"), &token).await;
+    assert_eq!((others.status, unknown.status), (404, 404));
+    assert_eq!(others.body["detail"], unknown.body["detail"], "they look the same");
+
+    let beside_another_role = desk.sign("p", &[Role::Patient, Role::OnCall], Some(id));
+    assert_eq!(desk.get(&format!("/patients/{other}"), &beside_another_role).await.status, 404);
+    assert_eq!(desk.get(&format!("/patients/{id}"), &beside_another_role).await.status, 200);
+    let who_also_works_here = desk.sign("p", &[Role::Patient, Role::Cashier], Some(id));
+    assert_eq!(desk.get(&format!("/patients/{other}"), &who_also_works_here).await.status, 200);
+}

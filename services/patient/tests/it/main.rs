@@ -1,0 +1,12 @@
+//! The patient service over HTTP, on a real database.
+
+#![cfg(test)]
+
+mod access;
+mod bad_input;
+mod changing;
+mod desk;
+mod duplicates;
+mod registering;
+mod repeating;
+mod searching;
