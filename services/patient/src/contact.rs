@@ -25,7 +25,8 @@ pub(crate) fn phone(text: &str) -> Result<String, ContactError> {
 
 /// Accepts one plain address. The mail server has the last word; this keeps out what could never be one, and header injection.
 pub(crate) fn email(text: &str) -> Result<String, ContactError> {
-    let text = text.trim();
+    // A line break is refused even at the end, where others would trim it: it has no business in a header.
+    let text = text.trim_matches(' ');
     let (local, domain) = text.rsplit_once('@').ok_or(ContactError::Email)?;
     let plain = |s: &str| {
         s.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"<>()[],;:\\\"@".contains(c))
@@ -84,6 +85,7 @@ mod tests {
             "ann@example",
             "a b@example.org",
             "a@b.org\nBcc: c@d.org",
+            "a@b.org\n",
             "a@@b.org",
             "<a@b.org>",
             "a@-b.org",

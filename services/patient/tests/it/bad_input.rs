@@ -168,7 +168,7 @@ async fn all_faults_are_told_at_once_and_no_value_is_repeated() {
     let body = json!({
         "givenName": "", "familyName": "secret\u{0}", "birthDate": "1990-02-31", "gender": "secret",
         "phone": "secret", "email": "secret", "language": "a secret",
-        "address": {"city": "secret\n", "line": "secret\n"},
+        "address": {"city": "secret\u{0}", "line": "secret\u{0}"},
         "identifiers": [{"system": "secret|", "value": ""}],
     });
     let reply = desk.register(&body).await;

@@ -23,6 +23,7 @@ impl Deref for Desk {
 
 impl Desk {
     pub(crate) async fn open() -> Self {
+        hospital_kit::client::install_tls_provider();
         let app =
             TestApp::start(hospital_patient::schema(), hospital_patient::service, |_| {}).await;
         let token = app.token(&[Role::FrontDesk]);
