@@ -2,7 +2,7 @@
 
 use hospital_contracts::patient::{Address, Gender, Identifier, PatientStatus};
 use hospital_kit::{
-    db::{Db, Tx},
+    db::{Db, Statement, Tx},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -190,7 +190,7 @@ fn columns(identifiers: &[Identifier]) -> (Vec<String>, Vec<String>) {
 
 /// The columns of a patient, for `FROM patient p`. Identifiers are ordered as Rust orders them.
 macro_rules! select_patient {
-    ($rest:literal $(, $more:literal)?) => {
+    ($rest:literal $(, $more:literal)*) => {
         concat!(
             "SELECT p.id, p.version, p.status, p.given_name, p.family_name, p.birth_date, p.gender, p.phone, p.email, p.language,
                     p.address, p.created_at, p.updated_at,
@@ -199,7 +199,7 @@ macro_rules! select_patient {
                               FROM patient_identifier i WHERE i.patient_id = p.id), '[]') AS identifiers
              FROM patient p ",
             $rest
-            $(, $more)?
+            $(, $more)*
         )
     };
 }
@@ -232,74 +232,80 @@ pub(crate) struct Search {
     pub(crate) status: Option<PatientStatus>,
 }
 
-/// A search that begins at what an index finds by `$by`, and keeps those that everything else that was given holds for. Plans are
-/// made once for all values, so each way to begin is a statement of its own: an index does not serve `$1 IS NULL OR …`.
+/// A page of the patients whose ids `$ids` finds, by rising id; `$limit` is its size. The largest size stands there as a number too:
+/// a plan is made once for all values, and from a parameter alone a tenth of all patients would be expected, and sorted.
+macro_rules! page {
+    ($limit:literal, $($ids:literal),+) => {
+        select_patient!(
+            "JOIN (SELECT p.id FROM patient p ",
+            $($ids,)+
+            " ORDER BY p.id LIMIT 201) AS page ON page.id = p.id ORDER BY p.id LIMIT ",
+            $limit
+        )
+    };
+}
+
+/// A search that begins at what an index finds by `$by`, and keeps those that everything else that was given holds for. Each way to
+/// begin is a statement of its own, for an index does not serve `$1 IS NULL OR …`.
 macro_rules! search_by {
     ($by:literal) => {
-        select_patient!(
+        page!(
+            "$2",
             $by,
             " AND p.id > $1
-              AND NOT EXISTS (SELECT 1 FROM unnest($2::text[]) AS asked (word) WHERE NOT EXISTS (
+              AND NOT EXISTS (SELECT 1 FROM unnest($3::text[]) AS asked (word) WHERE NOT EXISTS (
                       SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND starts_with(n.word, asked.word)))
-              AND ($3::text IS NULL OR p.phone = $3)
-              AND ($4::date IS NULL OR p.birth_date = $4)
-              AND ($5::text IS NULL
-                   OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $5 AND i.value = $6::text))
-              AND ($7::text IS NULL OR p.status = $7)
-              ORDER BY p.id LIMIT $8"
+              AND ($4::text IS NULL OR p.phone = $4)
+              AND ($5::date IS NULL OR p.birth_date = $5)
+              AND ($6::text IS NULL
+                   OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $6 AND i.value = $7::text))
+              AND ($8::text IS NULL OR p.status = $8)"
         )
     };
 }
 
 impl Search {
     /// The statement that begins with what finds the fewest.
-    fn statement(&self) -> &'static str {
-        if self.identifier.is_some() {
+    fn statement(mut self, after: Uuid, limit: i64) -> Statement {
+        let sql = if self.identifier.is_some() {
             search_by!(
-                "WHERE p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $5 AND i.value = $6)"
+                "WHERE p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $6 AND i.value = $7)"
             )
         } else if self.phone.is_some() {
-            search_by!("WHERE p.phone = $3")
+            search_by!("WHERE p.phone = $4")
         } else if self.birth_date.is_some() {
-            search_by!("WHERE p.birth_date = $4")
+            search_by!("WHERE p.birth_date = $5")
         } else if !self.words.is_empty() {
             // From the first word up to the last character that there is: a range, so that nothing in a word is a wildcard.
             search_by!(
-                "WHERE p.id IN (SELECT n.patient_id FROM patient_name n
-                                WHERE n.word >= ($2::text[])[1] AND n.word < ($2::text[])[1] || chr(1114111))"
+                "JOIN (SELECT DISTINCT n.patient_id FROM patient_name n
+                       WHERE n.word >= ($3::text[])[1] AND n.word < ($3::text[])[1] || chr(1114111) AND n.patient_id > $1
+                       ORDER BY n.patient_id) AS named ON named.patient_id = p.id
+                 WHERE true"
             )
-        } else if self.status.is_some() {
-            search_by!("WHERE p.status = $7")
+        } else if let Some(status) = self.status {
+            let sql = page!("$2", "WHERE p.status = $3 AND p.id > $1");
+            return sql!(sql, after, limit, status.as_str());
         } else {
-            search_by!("WHERE true")
-        }
+            return sql!(page!("$2", "WHERE p.id > $1"), after, limit);
+        };
+        // The longest word comes first, for it finds the fewest.
+        self.words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
+        let (system, value) = self.identifier.map(|i| (i.system, i.value)).unzip();
+        let status = self.status.map(PatientStatus::as_str);
+        sql!(sql, after, limit, self.words, self.phone, self.birth_date, system, value, status)
     }
 }
 
 /// One page by rising id, after `after`.
 pub(crate) async fn search(
     db: &Db,
-    mut search: Search,
+    search: Search,
     after: Option<PatientId>,
     limit: i64,
 ) -> Result<Vec<Patient>, Broken> {
-    // The longest word comes first, for it finds the fewest.
-    search.words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
-    let sql = search.statement();
-    let (system, value) = search.identifier.map(|i| (i.system, i.value)).unzip();
-    let rows = db
-        .read(sql!(
-            sql,
-            after.map_or(Uuid::nil(), PatientId::uuid),
-            search.words,
-            search.phone,
-            search.birth_date,
-            system,
-            value,
-            search.status.map(PatientStatus::as_str),
-            limit,
-        ))
-        .await?;
+    let after = after.map_or(Uuid::nil(), PatientId::uuid);
+    let rows = db.read(search.statement(after, limit)).await?;
     Ok(rows.iter().map(patient).collect())
 }
 

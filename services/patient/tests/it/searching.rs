@@ -1,3 +1,4 @@
+use hospital_testkit::eventually;
 use hospital_types::PatientId;
 use serde_json::{Value, json};
 
@@ -135,4 +136,55 @@ async fn a_name_of_one_sign_is_found_by_it() {
     let id =
         desk.registered(&with(person("👩", "👩", "1950-01-01"), "gender", json!("female"))).await;
     assert_eq!(desk.found("name=%F0%9F%91%A9").await, [id]);
+}
+
+/// Twenty thousand patients.
+const MANY: &str = "
+    INSERT INTO patient.patient
+    SELECT ('018f0000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, 1, CASE WHEN i % 1000 = 0 THEN 'inactive' ELSE 'active' END,
+           'Given' || i % 500, 'Family' || i % 7919, date '1920-01-01' + i % 36500, 'female', '+1555' || 1000000 + i,
+           NULL, NULL, NULL, now(), now()
+    FROM generate_series(1, 20000) AS i;
+    INSERT INTO patient.patient_name SELECT id, lower(given_name) FROM patient.patient;
+    INSERT INTO patient.patient_name SELECT id, lower(family_name) FROM patient.patient;
+    INSERT INTO patient.patient_identifier SELECT id, 'urn:x', phone FROM patient.patient;
+    ANALYZE";
+
+#[tokio::test]
+async fn no_search_and_no_registration_reads_a_whole_table() {
+    let mut desk = Desk::open().await;
+    desk.db.execute(MANY).await.unwrap();
+    let scans = "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables
+                 WHERE relid::regclass::text LIKE 'patient.patient%'";
+    let before: i64 = desk.db.value(scans).await.unwrap();
+    for query in [
+        "",
+        "name=family77",
+        "name=given1%20family77",
+        "phone=%2B15551000077",
+        "birthDate=1950-01-01",
+        "status=inactive",
+        "status=active",
+        "identifier=urn:x|%2B15551000077",
+        "identifier=urn:x|nobody",
+        "name=family77&status=active&birthDate=1950-01-01",
+    ] {
+        let page = desk.get(&format!("/patients?limit=2&{query}"), &desk.token).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        if let Some(cursor) = page.body["nextCursor"].as_str() {
+            desk.found(&format!("limit=2&{query}&cursor={cursor}")).await;
+        }
+    }
+    let id = desk.registered(&zoe()).await;
+    desk.show(id).await;
+    // A backend's counts are complete once it has ended.
+    desk.app.stop().await;
+    eventually("the service's backends to end", async || {
+        let left = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'hospital-patient'";
+        (desk.db.value::<i64>(left).await.unwrap() == 0).then_some(())
+    })
+    .await;
+    let after: i64 = desk.db.value(scans).await.unwrap();
+    assert_eq!(after - before, 0, "sequential scans");
 }
