@@ -1,1 +1,80 @@
-fn main() {}
+//! `hospital`: starts the platform, looks after it, and talks to it.
+
+mod client;
+mod demo;
+mod doctor;
+mod import;
+mod migrate;
+mod platform;
+mod serve;
+mod services;
+mod token;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::platform::PlatformArgs;
+
+/// A fault-tolerant hospital appointment and billing platform
+#[derive(Parser)]
+#[command(name = "hospital", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    platform: PlatformArgs,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Serve(serve::ServeArgs),
+    Migrate(migrate::MigrateArgs),
+    Token(token::TokenArgs),
+    Import(import::ImportArgs),
+    Verify(verify::VerifyArgs),
+    Demo(demo::DemoArgs),
+    Doctor(doctor::DoctorArgs),
+    Openapi(serve::OpenapiArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return report(&e.into()),
+    };
+    let done = runtime.block_on(run(cli));
+    // What still blocks, such as a read of the terminal, must not hold the exit up.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    match done {
+        Ok(code) => code,
+        Err(e) => report(&e),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let platform = &cli.platform;
+    match cli.command {
+        Command::Up(args) => up::run(args, platform).await?,
+        Command::Serve(args) => serve::run(args).await?,
+        Command::Migrate(args) => migrate::run(&args).await?,
+        Command::Token(args) => token::run(&args, platform)?,
+        Command::Import(args) => import::run(args, platform).await?,
+        Command::Demo(args) => demo::run(&args, platform).await?,
+        Command::Openapi(args) => serve::openapi(&args)?,
+        Command::Verify(args) => return verify::run(&args, platform).await,
+        Command::Doctor(args) => return Ok(doctor::run(&args, platform)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the command's last word")]
+fn report(e: &anyhow::Error) -> ExitCode {
+    eprintln!("{} {e:#}", console::style("error:").red().bold().for_stderr());
+    ExitCode::from(2)
+}

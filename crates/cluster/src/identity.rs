@@ -6,7 +6,7 @@ use std::{
         fs::{DirBuilderExt, MetadataExt, lchown, symlink},
         process::CommandExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 

@@ -17,7 +17,7 @@ fn select(cluster: &Cluster, sql: &str) -> String {
 }
 
 fn options(dir: &std::path::Path) -> Options {
-    Options { dir: dir.to_owned(), port: None, durable: true }
+    Options { dir: dir.to_owned(), durable: true, ..Options::default() }
 }
 
 #[test]

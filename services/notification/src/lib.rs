@@ -1,1 +1,47 @@
-//! hospital-notification.
+#![doc = include_str!("../README.md")]
+
+mod message;
+mod text;
+
+mod channel;
+mod store;
+
+mod api;
+mod consume;
+mod fetch;
+mod send;
+
+use std::sync::Arc;
+
+use hospital_kit::{
+    migrate::Schema,
+    outcome::Broken,
+    service::{Context, Service, task},
+};
+use tokio::sync::Notify;
+
+refinery::embed_migrations!("migrations");
+
+/// The service's schema.
+pub fn schema() -> Schema {
+    Schema { name: "notification", migrations: migrations::runner().get_migrations().clone() }
+}
+
+/// The service, from what every service is made from.
+pub fn service(context: &Context) -> Result<Service, Broken> {
+    let (routes, openapi) = api::routes(context);
+    let (fetch_due, send_due) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let consumer = consume::Notifications::new(context, &fetch_due, &send_due);
+    let fetcher = fetch::Fetcher::new(context, fetch_due, Arc::clone(&send_due))?;
+    let sender = send::Sender::new(context, send_due)?;
+    Ok(Service {
+        schema: schema(),
+        routes,
+        openapi,
+        consumers: vec![Arc::new(consumer)],
+        tasks: vec![
+            ("fetch contact points", task(move |stop| fetcher.run(stop))),
+            ("send messages", task(move |stop| sender.run(stop))),
+        ],
+    })
+}

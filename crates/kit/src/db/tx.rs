@@ -53,6 +53,7 @@ pub struct Tx<R> {
     now: Timestamp,
     appended: Arc<Notify>,
     wake_relay: bool,
+    wake: Vec<Arc<Notify>>,
     flights: u32,
     /// Whether the last flight ran to its last statement on the server.
     ended: bool,
@@ -77,6 +78,7 @@ impl<R> Tx<R> {
             now,
             appended,
             wake_relay: false,
+            wake: Vec::new(),
             flights: 0,
             ended: false,
             violated: None,
@@ -126,6 +128,11 @@ impl<R> Tx<R> {
         self.send().await.map(|_| ())
     }
 
+    /// Wakes a task of this process once this is committed.
+    pub fn wake_on_commit(&mut self, waiting: &Arc<Notify>) {
+        self.wake.push(Arc::clone(waiting));
+    }
+
     /// Wakes the relay once this is committed.
     pub(crate) const fn mark_appended(&mut self) {
         self.wake_relay = true;
@@ -149,6 +156,9 @@ impl<R> Tx<R> {
                     .increment(1);
                 if self.wake_relay {
                     self.appended.notify_one();
+                }
+                for waiting in &self.wake {
+                    waiting.notify_one();
                 }
                 drop(self.connection.take());
                 Ok(())

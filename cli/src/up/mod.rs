@@ -1,0 +1,112 @@
+//! `hospital up`: the whole platform on this machine, from nothing.
+
+mod child;
+mod database;
+mod supervisor;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, bail};
+use console::style;
+use hospital_kit::auth::SigningKey;
+use rustix::fs::{FlockOperation, flock};
+
+use self::supervisor::Supervisor;
+use crate::platform::{PlatformArgs, SERVICES};
+
+/// Starts everything: a private PostgreSQL, migrations, the services; restarts what crashes; Ctrl-C stops it politely
+#[derive(clap::Args)]
+pub struct UpArgs {
+    /// A PostgreSQL server to use instead of a private one: its owner's URL
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+
+    /// Kafka's bootstrap servers; without them events travel through PostgreSQL
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
+    kafka: Option<String>,
+
+    /// The configuration file for the services; the environment goes before it
+    #[arg(long, env = "HOSPITAL_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+pub async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let dir = &platform.data_dir;
+    std::fs::create_dir_all(dir.join("logs")).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = &std::fs::canonicalize(dir)?;
+    let lock = std::fs::File::create(dir.join("up.lock"))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "a platform is running from {} already; stop it, or take another --data-dir and --base-port",
+            dir.display()
+        );
+    }
+    let key = dir.join("signing-key.pem");
+    if !key.exists() {
+        SigningKey::generate()?.save(&key)?;
+    }
+    let base_port = platform.base_port_or_default();
+    refuse_taken_ports(base_port)?;
+    let database = database::prepare(dir, args.database_url.as_deref(), args.kafka.is_none()).await?;
+    let prepared = started.elapsed();
+    let mut supervisor = Supervisor::new(dir.clone(), base_port, database, args.kafka, args.config);
+    supervisor.start()?;
+    supervisor.await_ready().await?;
+    greet(platform, base_port, started.elapsed(), prepared);
+    supervisor.look_after().await
+}
+
+fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {
+    for (offset, service) in (1_u16..).zip(SERVICES) {
+        let port = base_port + offset;
+        if let Err(e) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            bail!("port {port}, which is the {service} service's, cannot be used ({e}); take another --base-port");
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn greet(
+    platform: &PlatformArgs,
+    base_port: u16,
+    elapsed: std::time::Duration,
+    prepared: std::time::Duration,
+) {
+    let what = [
+        "patients: registration, search",
+        "appointments: booking, the visit",
+        "price list, bills, payments",
+        "messages to patients",
+    ];
+    let (total, services) = (elapsed.as_secs_f64(), (elapsed - prepared).as_secs_f64());
+    println!();
+    println!(
+        "{} in {total:.1} s (services {services:.1} s)",
+        style("The hospital is open").green().bold()
+    );
+    println!();
+    for ((offset, service), what) in (1_u16..).zip(SERVICES).zip(what) {
+        let address = format!("http://127.0.0.1:{}", base_port + offset);
+        println!("  {:<13} {}  {}", style(service).bold(), style(&address).cyan(), style(what).dim());
+    }
+    let flags = flags(platform);
+    println!();
+    println!("  browse an API   {}", style(format!("http://127.0.0.1:{}/docs", base_port + 1)).cyan());
+    println!("  get a token     hospital{flags} token --role front-desk");
+    println!("  see it work     hospital{flags} demo");
+    println!("  check it        hospital{flags} verify");
+    println!("  logs and data   {}", platform.data_dir.display());
+    println!();
+    println!("{}", style("Ctrl-C stops it; what is under way is finished first.").dim());
+}
+
+/// The flags that other commands need to find this platform.
+fn flags(platform: &PlatformArgs) -> String {
+    if platform.data_dir == std::path::Path::new(".hospital") {
+        String::new()
+    } else {
+        format!(" --data-dir {}", platform.data_dir.display())
+    }
+}

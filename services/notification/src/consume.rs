@@ -1,0 +1,170 @@
+//! The event edge: what happened becomes messages, and news of patients become contact points to fetch.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hospital_contracts::{
+    CloudEvent, DomainEvent,
+    appointment::{
+        AppointmentBooked, AppointmentCancelled, AppointmentFacts, AppointmentRescheduled,
+    },
+    billing::{BillGenerated, PaymentCompleted, PaymentFacts, PaymentFailed},
+    notification::NotificationKind,
+    patient::{PatientRegistered, PatientUpdated},
+};
+use hospital_kit::{
+    db::Tx,
+    inbox::{Consume, Poison},
+    outcome::Outcome,
+    service::Context,
+};
+use hospital_types::{AppointmentId, BillId, NotificationId, PatientId};
+use tokio::sync::Notify;
+
+use crate::{
+    message::Message,
+    store,
+    text::{Text, Writer},
+};
+
+pub(crate) struct Notifications {
+    writer: Writer,
+    fetch_due: Arc<Notify>,
+    send_due: Arc<Notify>,
+}
+
+impl Notifications {
+    pub(crate) fn new(context: &Context, fetch_due: &Arc<Notify>, send_due: &Arc<Notify>) -> Self {
+        Self {
+            writer: Writer::new(&context.config.facility),
+            fetch_due: Arc::clone(fetch_due),
+            send_due: Arc::clone(send_due),
+        }
+    }
+
+    /// The message that an event asks for; none for back-dated records.
+    fn message(&self, event: &CloudEvent) -> Result<Option<Message>, Poison> {
+        use NotificationKind as Kind;
+        let of = |facts: &AppointmentFacts, kind, text: Text| {
+            let about = About {
+                patient: facts.patient_id,
+                appointment: Some(facts.appointment_id),
+                bill: None,
+            };
+            (!facts.back_dated).then(|| message(event, kind, about, text))
+        };
+        let paid = |facts: &PaymentFacts, kind, text: Text| {
+            let about = About {
+                patient: facts.patient_id,
+                appointment: Some(facts.appointment_id),
+                bill: Some(facts.bill_id),
+            };
+            (!facts.back_dated).then(|| message(event, kind, about, text))
+        };
+        let w = &self.writer;
+        Ok(match event.topic.as_str() {
+            AppointmentBooked::TOPIC => {
+                let AppointmentBooked(facts) = read(event)?;
+                of(&facts, Kind::AppointmentBooked, w.booked(&facts))
+            }
+            AppointmentRescheduled::TOPIC => {
+                let moved: AppointmentRescheduled = read(event)?;
+                of(&moved.facts, Kind::AppointmentRescheduled, w.rescheduled(&moved))
+            }
+            AppointmentCancelled::TOPIC => {
+                let AppointmentCancelled { facts, by } = read(event)?;
+                of(&facts, Kind::AppointmentCancelled, w.cancelled(&facts, by))
+            }
+            BillGenerated::TOPIC => {
+                let BillGenerated(facts) = read(event)?;
+                let about = About {
+                    patient: facts.patient_id,
+                    appointment: Some(facts.appointment_id),
+                    bill: Some(facts.bill_id),
+                };
+                (!facts.back_dated)
+                    .then(|| message(event, Kind::BillIssued, about, w.bill_issued(&facts)))
+            }
+            PaymentCompleted::TOPIC => {
+                let PaymentCompleted(facts) = read(event)?;
+                paid(&facts, Kind::PaymentCompleted, w.payment_completed(&facts))
+            }
+            _ => {
+                let PaymentFailed { facts, .. } = read(event)?;
+                paid(&facts, Kind::PaymentFailed, w.payment_failed(&facts))
+            }
+        })
+    }
+}
+
+struct About {
+    patient: PatientId,
+    appointment: Option<AppointmentId>,
+    bill: Option<BillId>,
+}
+
+fn message(
+    event: &CloudEvent,
+    kind: NotificationKind,
+    about: About,
+    (subject, body): Text,
+) -> Message {
+    Message {
+        id: NotificationId::new(),
+        event: event.id,
+        kind,
+        patient: about.patient,
+        appointment: about.appointment,
+        bill: about.bill,
+        subject,
+        body,
+    }
+}
+
+fn read<E: DomainEvent>(event: &CloudEvent) -> Result<E, Poison> {
+    event.payload().map_err(Poison::because)
+}
+
+#[async_trait]
+impl Consume for Notifications {
+    fn group(&self) -> &'static str {
+        "notification"
+    }
+
+    fn topics(&self) -> &'static [&'static str] {
+        &[
+            PatientRegistered::TOPIC,
+            PatientUpdated::TOPIC,
+            AppointmentBooked::TOPIC,
+            AppointmentRescheduled::TOPIC,
+            AppointmentCancelled::TOPIC,
+            BillGenerated::TOPIC,
+            PaymentCompleted::TOPIC,
+            PaymentFailed::TOPIC,
+        ]
+    }
+
+    async fn apply(&self, tx: &mut Tx<Poison>, events: &[&CloudEvent]) -> Outcome<(), Poison> {
+        let (mut messages, mut wanted) = (Vec::new(), Vec::new());
+        for event in events {
+            match event.topic.as_str() {
+                PatientRegistered::TOPIC => {
+                    let PatientRegistered(facts) = read(event)?;
+                    wanted.push((facts.patient_id, facts.version));
+                }
+                PatientUpdated::TOPIC => {
+                    let PatientUpdated(facts) = read(event)?;
+                    wanted.push((facts.patient_id, facts.version));
+                }
+                _ => messages.extend(self.message(event)?),
+            }
+        }
+        // Whoever is to be told is somebody to know how to reach, even when their registration was never heard of.
+        wanted.extend(messages.iter().map(|message| (message.patient, 1)));
+        store::want_contacts(tx, &wanted);
+        store::insert_deliveries(tx, &messages);
+        tx.wake_on_commit(&self.fetch_due);
+        tx.wake_on_commit(&self.send_due);
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Every SQL statement of the service.
+
+use hospital_contracts::notification::{NotificationKind, NotificationStatus};
+use hospital_kit::{
+    db::{Db, Tx},
+    inbox::Poison,
+    outcome::Broken,
+    sql,
+};
+use hospital_types::{AppointmentId, BillId, NotificationId, PatientId, Sensitive};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use crate::message::{Delivery, Message};
+
+/// Queues the wish for contact points of at least these versions.
+pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
+    let (patients, versions): (Vec<PatientId>, Vec<i32>) = wanted.iter().copied().unzip();
+    tx.write(sql!(
+        "INSERT INTO contact AS c (patient_id, wanted_version)
+         SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version) GROUP BY 1 ORDER BY 1
+         ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now()
+         WHERE c.wanted_version < excluded.wanted_version",
+        patients,
+        versions,
+    ));
+}
+
+/// Queues new messages, all in one statement.
+pub(crate) fn insert_deliveries(tx: &mut Tx<Poison>, messages: &[Message]) {
+    if messages.is_empty() {
+        return;
+    }
+    let now = tx.now();
+    tx.write(sql!(
+        "INSERT INTO delivery (id, event_id, kind, channel, patient_id, appointment_id, bill_id, subject, body, status, created_at)
+         SELECT m.id, m.event_id, m.kind, 'email', m.patient_id, m.appointment_id, m.bill_id, m.subject, m.body, 'pending', $9::timestamptz
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[])
+              AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body)
+         ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING",
+        messages.iter().map(|m| m.id).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.event).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.patient).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.appointment).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.bill).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.subject.clone()).collect::<Vec<_>>(),
+        messages.iter().map(|m| m.body.clone()).collect::<Vec<_>>(),
+        now,
+    ));
+}
+
+/// Takes contact points that are due to be fetched, for some seconds: another replica leaves them alone meanwhile.
+pub(crate) async fn claim_contacts(db: &Db, limit: i64) -> Result<Vec<PatientId>, Broken> {
+    let rows = db
+        .read(sql!(
+            "UPDATE contact SET next_fetch_at = now() + interval '10 seconds'
+             WHERE patient_id IN (SELECT patient_id FROM contact WHERE known_version < wanted_version AND next_fetch_at <= now()
+                                  ORDER BY next_fetch_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING patient_id",
+            limit,
+        ))
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Keeps what the patient service answered; an older answer than the one that is there changes nothing.
+pub(crate) async fn keep_contact(
+    db: &Db,
+    patient: PatientId,
+    version: i32,
+    email: Option<String>,
+) -> Result<(), Broken> {
+    db.read(sql!(
+        "UPDATE contact SET known_version = $2, email = $3, failures = 0, next_fetch_at = now() + interval '200 milliseconds'
+         WHERE patient_id = $1 AND known_version <= $2",
+        patient,
+        version,
+        email,
+    ))
+    .await
+    .map(|_| ())
+}
+
+/// Tries again later: after half a second, doubled up to a minute.
+pub(crate) async fn postpone_contact(db: &Db, patient: PatientId) -> Result<(), Broken> {
+    db.read(sql!(
+        "UPDATE contact SET failures = failures + 1,
+                next_fetch_at = now() + least(interval '1 minute', interval '500 milliseconds' * 2 ^ least(failures, 10))
+         WHERE patient_id = $1",
+        patient,
+    ))
+    .await
+    .map(|_| ())
+}
+
+/// A message that is this process's to send, for a minute.
+pub(crate) struct Claimed {
+    pub(crate) id: NotificationId,
+    pub(crate) recipient: Option<Sensitive<String>>,
+    pub(crate) subject: String,
+    pub(crate) body: String,
+    pub(crate) attempts: i32,
+    pub(crate) created_at: Timestamp,
+}
+
+/// Takes messages that are due and whose contact point is known: as events announced it, or, while the patient service does not answer, as
+/// the copy has it.
+pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>, Broken> {
+    let rows = db
+        .read(sql!(
+            "WITH due AS (
+                 SELECT d.id, c.email FROM delivery d JOIN contact c USING (patient_id)
+                 WHERE d.status = 'pending' AND d.next_attempt_at <= now()
+                   AND (c.known_version >= c.wanted_version OR (c.known_version > 0 AND c.failures > 0))
+                 ORDER BY d.next_attempt_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
+             UPDATE delivery d SET next_attempt_at = now() + interval '1 minute', attempts = d.attempts + 1, version = d.version + 1,
+                    recipient = coalesce(d.recipient, due.email)
+             FROM due WHERE d.id = due.id
+             RETURNING d.id, d.recipient, d.subject, d.body, d.attempts, d.created_at",
+            limit,
+        ))
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Claimed {
+            id: row.get("id"),
+            recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+            subject: row.get("subject"),
+            body: row.get("body"),
+            attempts: row.get("attempts"),
+            created_at: row.get("created_at"),
+        })
+        .collect())
+}
+
+/// What became of a claimed message.
+pub(crate) struct Mark {
+    pub(crate) id: NotificationId,
+    pub(crate) status: &'static str,
+    pub(crate) error: Option<String>,
+    /// When it is tried again, in seconds.
+    pub(crate) after_s: f64,
+}
+
+pub(crate) async fn mark_deliveries(db: &Db, marks: &[Mark]) -> Result<(), Broken> {
+    db.read(sql!(
+        "UPDATE delivery d SET status = m.status, error = m.error, version = d.version + 1,
+                sent_at = CASE WHEN m.status = 'sent' THEN now() END, next_attempt_at = now() + make_interval(secs => m.after_s)
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::double precision[]) AS m (id, status, error, after_s)
+         WHERE d.id = m.id AND d.status = 'pending'",
+        marks.iter().map(|m| m.id).collect::<Vec<_>>(),
+        marks.iter().map(|m| m.status).collect::<Vec<_>>(),
+        marks.iter().map(|m| m.error.clone()).collect::<Vec<_>>(),
+        marks.iter().map(|m| m.after_s).collect::<Vec<_>>(),
+    ))
+    .await
+    .map(|_| ())
+}
+
+/// What a list of messages asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) patient: Option<PatientId>,
+    pub(crate) appointment: Option<AppointmentId>,
+    pub(crate) bill: Option<BillId>,
+    pub(crate) status: Option<NotificationStatus>,
+}
+
+macro_rules! select_delivery {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.id, d.version, d.event_id, d.kind, d.channel, d.recipient, d.patient_id, d.appointment_id, d.bill_id, d.subject,
+                    d.body, d.status, d.attempts, d.created_at, d.sent_at
+             FROM delivery d ",
+            $rest
+        )
+    };
+}
+
+pub(crate) async fn delivery_by_id(
+    db: &Db,
+    id: NotificationId,
+) -> Result<Option<Delivery>, Broken> {
+    let rows = db.read(sql!(select_delivery!("WHERE d.id = $1"), id)).await?;
+    Ok(rows.first().map(delivery))
+}
+
+/// One page by rising id, after `after`.
+pub(crate) async fn deliveries(
+    db: &Db,
+    filter: &Filter,
+    after: Option<NotificationId>,
+    limit: i64,
+) -> Result<Vec<Delivery>, Broken> {
+    let rows = db
+        .read(sql!(
+            select_delivery!(
+                "WHERE ($1::uuid IS NULL OR d.patient_id = $1) AND ($2::uuid IS NULL OR d.appointment_id = $2)
+                   AND ($3::uuid IS NULL OR d.bill_id = $3) AND ($4::text IS NULL OR d.status = $4) AND ($5::uuid IS NULL OR d.id > $5)
+                 ORDER BY d.id LIMIT $6"
+            ),
+            filter.patient,
+            filter.appointment,
+            filter.bill,
+            filter.status.map(NotificationStatus::as_str),
+            after,
+            limit,
+        ))
+        .await?;
+    Ok(rows.iter().map(delivery).collect())
+}
+
+fn delivery(row: &Row) -> Delivery {
+    Delivery {
+        message: Message {
+            id: row.get("id"),
+            event: row.get("event_id"),
+            kind: NotificationKind::parse(row.get("kind")).expect("delivery_kind allows no other"),
+            patient: row.get("patient_id"),
+            appointment: row.get("appointment_id"),
+            bill: row.get("bill_id"),
+            subject: row.get("subject"),
+            body: row.get("body"),
+        },
+        version: row.get("version"),
+        channel: row.get("channel"),
+        recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+        status: NotificationStatus::parse(row.get("status"))
+            .expect("delivery_status allows no other"),
+        attempts: row.get("attempts"),
+        created_at: row.get("created_at"),
+        sent_at: row.get("sent_at"),
+    }
+}
