@@ -6,7 +6,7 @@
 
 use std::{future::Future, time::Duration};
 
-use hospital_types::Refusal;
+use hospital_types::{Refusal, RefusalKind};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Json;
 
@@ -73,8 +73,10 @@ pub async fn claim<T, R: Explain>(
             Once::Answered(await_stored(db, &request).await)
         }
         Err(Failure::Refused(Claimed::Refused(refused))) => {
-            let problem = refused.explain(db).await;
-            Once::Answered(remember_refusal(db, &request, Answer::problem(problem)).await)
+            // What a caller may do and which version they saw can change under the same key, which says neither.
+            let lasts = !matches!(refused.kind(), RefusalKind::Forbidden | RefusalKind::Stale);
+            let answer = Answer::problem(refused.explain(db).await);
+            Once::Answered(if lasts { remember_refusal(db, &request, answer).await } else { answer })
         }
         Err(Failure::Broken(broken)) => Once::Answered(Answer::problem(Problem::from(broken))),
     }
