@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod booking;
 mod desk;
+mod document;
 mod fake_patients;
 mod flights;
 mod patient_check;

@@ -155,13 +155,21 @@ async fn a_version_that_was_not_seen_is_not_changed() {
         ("complete", json!({})),
     ] {
         let path = format!("/appointments/{id}/{verb}");
-        let reply = desk.post(&path).if_match("\"1\"").body(&body).send().await;
+        let reply = desk.post(&path).key("k").if_match("\"1\"").body(&body).send().await;
         assert_eq!((reply.status, reply.code()), (412, "version-stale"), "{verb}");
         let reply = desk.post(&path).if_match("one").body(&body).send().await;
         assert_eq!(reply.status, 400, "{verb}");
     }
-    let reply = desk.step(&id, "arrive").if_match("\"2\"").send().await;
-    assert_eq!(reply.status, 200, "{}", reply.body);
+    let arrive = || desk.step(&id, "arrive").key("k").if_match("\"2\"").send();
+    let reply = arrive().await;
+    assert_eq!(
+        reply.status, 200,
+        "who has read it again goes on under the same key: {}",
+        reply.body
+    );
+    let again = arrive().await;
+    assert_eq!((again.status, &again.body), (200, &reply.body));
+    assert_eq!(again.header("idempotent-replayed"), "true");
 }
 
 #[tokio::test]
@@ -174,8 +182,9 @@ async fn a_no_show_comes_after_the_start_and_an_administrator_can_take_it_back()
     let record = desk.back_dated(desk.now()).await;
     let reply = desk.step(&record, "no-show").send().await;
     assert_eq!((reply.status, &reply.body["status"]), (200, &json!("noshow")), "{}", reply.body);
-    let reply = desk.step(&record, "arrive").send().await;
+    let reply = desk.step(&record, "arrive").key("k").send().await;
     assert_eq!((reply.status, reply.code()), (403, "forbidden"));
+    assert_eq!(desk.count("idempotency").await, 0, "who may not now may later");
     let reply = desk.step(&record, "arrive").role(Role::Admin).send().await;
     assert_eq!(reply.status, 200, "{}", reply.body);
 
