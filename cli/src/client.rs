@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client with one token.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     platform: Platform,
     token: String,
@@ -21,34 +21,34 @@ pub struct Client {
 
 /// An answer that is final: a success or a refusal.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
     /// Whether the platform had given this answer before.
-    pub replayed: bool,
+    pub(crate) replayed: bool,
 }
 
 impl Answer {
-    pub fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.status.is_success()
     }
 
     /// The problem's stable code.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or("unknown")
     }
 
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         self.body["detail"].as_str().unwrap_or("no reason was given")
     }
 
     /// A member of the body that must be there.
-    pub fn text(&self, member: &str) -> anyhow::Result<&str> {
+    pub(crate) fn text(&self, member: &str) -> anyhow::Result<&str> {
         self.body[member].as_str().with_context(|| format!("the answer has no {member}"))
     }
 
     /// The answer, if it is a success.
-    pub fn succeed(self, doing: &str) -> anyhow::Result<Self> {
+    pub(crate) fn succeed(self, doing: &str) -> anyhow::Result<Self> {
         if self.is_success() {
             return Ok(self);
         }
@@ -57,7 +57,7 @@ impl Answer {
 }
 
 impl Client {
-    pub fn new(platform: &Platform, token: String) -> anyhow::Result<Self> {
+    pub(crate) fn new(platform: &Platform, token: String) -> anyhow::Result<Self> {
         hospital_kit::client::install_tls_provider();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -70,16 +70,21 @@ impl Client {
         Ok(Self { http, platform: platform.clone(), token })
     }
 
-    pub async fn get(&self, service: &str, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) async fn get(&self, service: &str, path: &str) -> anyhow::Result<Answer> {
         self.send(Method::GET, service, path, None, None).await
     }
 
-    pub async fn put(&self, service: &str, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub(crate) async fn put(
+        &self,
+        service: &str,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<Answer> {
         self.send(Method::PUT, service, path, Some(body), None).await
     }
 
     /// Posts under an idempotency key, so that trying again after a lost answer is safe.
-    pub async fn post(
+    pub(crate) async fn post(
         &self,
         service: &str,
         path: &str,
@@ -90,7 +95,7 @@ impl Client {
     }
 
     /// Every item of a list, page by page.
-    pub async fn list(&self, service: &str, path: &str) -> anyhow::Result<Vec<Value>> {
+    pub(crate) async fn list(&self, service: &str, path: &str) -> anyhow::Result<Vec<Value>> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         loop {
             let joint = if path.contains('?') { '&' } else { '?' };
@@ -98,7 +103,9 @@ impl Client {
                 .get(service, &format!("{path}{joint}limit=200{cursor}"))
                 .await?
                 .succeed("listing")?;
-            items.extend(page.body["items"].as_array().context("the list has no items")?.iter().cloned());
+            items.extend(
+                page.body["items"].as_array().context("the list has no items")?.iter().cloned(),
+            );
             match page.body["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return Ok(items),
@@ -123,7 +130,9 @@ impl Client {
                 Err(e) => format!("{:#}", anyhow::Error::from(e)),
             };
             if started.elapsed() > PATIENCE {
-                bail!("{method} {path} of the {service} service still fails after {PATIENCE:?}: {what}");
+                bail!(
+                    "{method} {path} of the {service} service still fails after {PATIENCE:?}: {what}"
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -157,7 +166,11 @@ impl Client {
             .and_then(|v| v.to_str().ok())
             .is_some_and(|v| v.contains("json"));
         let bytes = response.bytes().await?;
-        let body = if is_json { serde_json::from_slice(&bytes).unwrap_or(Value::Null) } else { Value::Null };
+        let body = if is_json {
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+        } else {
+            Value::Null
+        };
         Ok(Answer { status, body, replayed })
     }
 }

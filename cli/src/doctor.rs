@@ -14,7 +14,7 @@ use crate::platform::{PlatformArgs, SERVICES};
 
 /// Says what is missing or wrong on this machine, and the command that mends it
 #[derive(clap::Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// As JSON, for scripts
     #[arg(long)]
     json: bool,
@@ -40,9 +40,15 @@ impl Finding {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-pub fn run(args: &DoctorArgs, platform: &PlatformArgs) -> ExitCode {
-    let findings =
-        [postgresql(), extension(), data_dir(&platform.data_dir), space(&platform.data_dir), memory(), ports(platform)];
+pub(crate) fn run(args: &DoctorArgs, platform: &PlatformArgs) -> ExitCode {
+    let findings = [
+        postgresql(),
+        extension(),
+        data_dir(&platform.data_dir),
+        space(&platform.data_dir),
+        memory(),
+        ports(platform),
+    ];
     let all_good = findings.iter().all(|f| f.good);
     if args.json {
         println!("{}", serde_json::json!({ "good": all_good, "findings": findings }));
@@ -55,13 +61,21 @@ pub fn run(args: &DoctorArgs, platform: &PlatformArgs) -> ExitCode {
             }
         }
         println!();
-        println!("{}", if all_good { "This machine is ready: hospital up" } else { "Mend what is marked, then look again." });
+        println!(
+            "{}",
+            if all_good {
+                "This machine is ready: hospital up"
+            } else {
+                "Mend what is marked, then look again."
+            }
+        );
     }
     if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn output(program: &Path, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok().filter(|o| o.status.success())?;
+    let output =
+        Command::new(program).arg(argument).output().ok().filter(|o| o.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -86,11 +100,16 @@ fn extension() -> Finding {
         let version = found.bin().parent()?.file_name()?.to_str()?.to_owned();
         Some(format!("/usr/share/postgresql/{version}"))
     });
-    let there = share.as_ref().is_some_and(|s| Path::new(s).join("extension/btree_gist.control").exists());
+    let there =
+        share.as_ref().is_some_and(|s| Path::new(s).join("extension/btree_gist.control").exists());
     if there {
         Finding::good(what, "is there: no double booking, decided by the database")
     } else {
-        Finding::bad(what, "PostgreSQL's extension is missing", "apt-get install --yes postgresql-contrib")
+        Finding::bad(
+            what,
+            "PostgreSQL's extension is missing",
+            "apt-get install --yes postgresql-contrib",
+        )
     }
 }
 
@@ -102,20 +121,28 @@ fn data_dir(dir: &Path) -> Finding {
     });
     match made {
         Ok(()) => Finding::good(what, format!("{} can be written", dir.display())),
-        Err(e) => Finding::bad(what, format!("{}: {e}", dir.display()), "take another: --data-dir DIR"),
+        Err(e) => {
+            Finding::bad(what, format!("{}: {e}", dir.display()), "take another: --data-dir DIR")
+        }
     }
 }
 
 fn space(dir: &Path) -> Finding {
     let what = "disk";
     match rustix::fs::statvfs(dir) {
-        Err(e) => Finding::bad(what, format!("cannot be looked at: {e}"), "take another: --data-dir DIR"),
+        Err(e) => {
+            Finding::bad(what, format!("cannot be looked at: {e}"), "take another: --data-dir DIR")
+        }
         Ok(stat) => {
             let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / 1_000_000;
             if free_mb >= 1000 {
                 Finding::good(what, format!("{} GB free", free_mb / 1000))
             } else {
-                Finding::bad(what, format!("{free_mb} MB free, 1 GB wanted"), "make room, or take another: --data-dir DIR")
+                Finding::bad(
+                    what,
+                    format!("{free_mb} MB free, 1 GB wanted"),
+                    "make room, or take another: --data-dir DIR",
+                )
             }
         }
     }
@@ -129,7 +156,9 @@ fn memory() -> Finding {
         .find_map(|line| line.strip_prefix("MemAvailable:"))
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
     match available_kb {
-        Some(kb) if kb < 400_000 => Finding::bad(what, format!("{} MB available, 400 wanted", kb / 1000), "close something"),
+        Some(kb) if kb < 400_000 => {
+            Finding::bad(what, format!("{} MB available, 400 wanted", kb / 1000), "close something")
+        }
         Some(kb) => Finding::good(what, format!("{} MB available", kb / 1000)),
         None => Finding::good(what, "cannot be looked at here"),
     }
@@ -138,7 +167,10 @@ fn memory() -> Finding {
 fn ports(platform: &PlatformArgs) -> Finding {
     let what = "ports";
     if platform.find().is_ok() && platform.file_path().exists() {
-        return Finding::good(what, format!("a platform runs from {}", platform.data_dir.display()));
+        return Finding::good(
+            what,
+            format!("a platform runs from {}", platform.data_dir.display()),
+        );
     }
     let base = platform.base_port_or_default();
     let taken: Vec<String> = (1_u16..)
@@ -150,6 +182,10 @@ fn ports(platform: &PlatformArgs) -> Finding {
     if taken.is_empty() {
         Finding::good(what, format!("{} to {} are free", base + 1, base + 4))
     } else {
-        Finding::bad(what, format!("{} in use by something else", taken.join(", ")), "take others: --base-port 9080")
+        Finding::bad(
+            what,
+            format!("{} in use by something else", taken.join(", ")),
+            "take others: --base-port 9080",
+        )
     }
 }

@@ -12,7 +12,7 @@ use crate::services;
 
 /// Brings the schemas up to date, as the database's owner; run it before a roll-out
 #[derive(clap::Args)]
-pub struct MigrateArgs {
+pub(crate) struct MigrateArgs {
     /// The owner's URL of the database [default: DATABASE_URL]
     #[arg(long, env = "HOSPITAL_ADMIN_DATABASE_URL", hide_env_values = true)]
     owner_url: Option<String>,
@@ -23,13 +23,17 @@ pub struct MigrateArgs {
 }
 
 #[expect(clippy::print_stderr, reason = "progress")]
-pub async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
-    let given = args.owner_url.as_deref().or_else(|| config.database_url.as_ref().map(Secret::expose));
+    let given =
+        args.owner_url.as_deref().or_else(|| config.database_url.as_ref().map(Secret::expose));
     let owner = given.context("say who owns the database: --owner-url or DATABASE_URL")?;
     for entry in services::ALL {
         let schema = (entry.schema)();
-        let password = config.database_url_of(entry.name).ok().and_then(|url| password_of(url, &schema.role()));
+        let password = config
+            .database_url_of(entry.name)
+            .ok()
+            .and_then(|url| password_of(url, &schema.role()));
         schema.migrate(owner, password.as_deref()).await?;
         eprintln!("schema {:<12} is at version {}", entry.name, schema.version());
     }

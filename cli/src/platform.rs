@@ -7,81 +7,85 @@ use serde::{Deserialize, Serialize};
 
 /// Where the platform is. All commands that talk to one take these.
 #[derive(Clone, Debug, clap::Args)]
-pub struct PlatformArgs {
+pub(crate) struct PlatformArgs {
     /// The directory where `up` keeps the platform's data
     #[arg(long, global = true, env = "HOSPITAL_DATA_DIR", default_value = ".hospital")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
 
     /// The console's port; the services follow on the next four [default: 8080, or what `up` wrote down]
     #[arg(long, global = true, env = "HOSPITAL_BASE_PORT")]
-    pub base_port: Option<u16>,
+    pub(crate) base_port: Option<u16>,
 
     /// The host of a platform that `up` did not start (containers, a cluster)
     #[arg(long, global = true, env = "HOSPITAL_HOST")]
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
 
     /// The signing key that the services of such a platform trust
     #[arg(long, global = true, env = "HOSPITAL_SIGNING_KEY")]
-    pub signing_key: Option<PathBuf>,
+    pub(crate) signing_key: Option<PathBuf>,
 }
 
-pub const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
+pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
 
 /// What `up` writes down for the other commands, in `platform.json` (mode 600).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PlatformFile {
-    pub supervisor_pid: u32,
-    pub base_port: u16,
-    pub services: Vec<ServiceEntry>,
+pub(crate) struct PlatformFile {
+    pub(crate) supervisor_pid: u32,
+    pub(crate) base_port: u16,
+    pub(crate) services: Vec<ServiceEntry>,
     /// The database's owner, who sees every schema.
-    pub database_url: String,
-    pub database_pid: Option<u32>,
-    pub bus: BusEntry,
-    pub signing_key: PathBuf,
-    pub mailbox: Option<PathBuf>,
+    pub(crate) database_url: String,
+    pub(crate) database_pid: Option<u32>,
+    pub(crate) bus: BusEntry,
+    pub(crate) signing_key: PathBuf,
+    pub(crate) mailbox: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServiceEntry {
-    pub name: String,
-    pub port: u16,
-    pub pid: u32,
+pub(crate) struct ServiceEntry {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) pid: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
-pub enum BusEntry {
-    Postgres { url: String },
+pub(crate) enum BusEntry {
+    Postgres {
+        url: String,
+    },
     #[serde(rename_all = "camelCase")]
-    Kafka { bootstrap_servers: String },
+    Kafka {
+        bootstrap_servers: String,
+    },
 }
 
 /// A platform that commands can talk to.
 #[derive(Clone, Debug)]
-pub struct Platform {
+pub(crate) struct Platform {
     host: String,
     base_port: u16,
-    pub signing_key: PathBuf,
+    pub(crate) signing_key: PathBuf,
     /// What `up` wrote down, when it was `up` that started it.
-    pub file: Option<PlatformFile>,
+    pub(crate) file: Option<PlatformFile>,
 }
 
 impl PlatformArgs {
-    pub fn base_port_or_default(&self) -> u16 {
+    pub(crate) fn base_port_or_default(&self) -> u16 {
         self.base_port.unwrap_or(8080)
     }
 
-    pub fn file_path(&self) -> PathBuf {
+    pub(crate) fn file_path(&self) -> PathBuf {
         self.data_dir.join("platform.json")
     }
 
     /// The signing key's place below the data directory.
-    pub fn key_path(&self) -> PathBuf {
+    pub(crate) fn key_path(&self) -> PathBuf {
         self.data_dir.join("signing-key.pem")
     }
 
-    pub fn find(&self) -> anyhow::Result<Platform> {
+    pub(crate) fn find(&self) -> anyhow::Result<Platform> {
         let file = read(&self.file_path())?;
         let signing_key = self
             .signing_key
@@ -114,7 +118,7 @@ impl PlatformArgs {
 
 impl Platform {
     /// The base address of a service, by its place in [`SERVICES`].
-    pub fn url(&self, service: &str) -> String {
+    pub(crate) fn url(&self, service: &str) -> String {
         let place = SERVICES.iter().position(|s| *s == service).expect("one of the four services");
         let port = self.base_port + 1 + u16::try_from(place).expect("four services");
         format!("http://{}:{port}", self.host)
@@ -123,16 +127,16 @@ impl Platform {
 
 fn read(path: &Path) -> anyhow::Result<Option<PlatformFile>> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .with_context(|| format!("{} is not what `up` writes; start `hospital up` again", path.display())),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
+            format!("{} is not what `up` writes; start `hospital up` again", path.display())
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let fresh = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()

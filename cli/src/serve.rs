@@ -14,7 +14,7 @@ use crate::services::{Entry, parse};
 
 /// Runs one service until SIGTERM or Ctrl-C
 #[derive(clap::Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// patient, appointment, billing or notification
     #[arg(value_parser = parse)]
     service: Entry,
@@ -28,7 +28,7 @@ pub struct ServeArgs {
     supervised: bool,
 }
 
-pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(args.config.as_deref())?);
     let service = run_until_signal(config, args.service.name, args.service.build);
     if !args.supervised {
@@ -49,21 +49,25 @@ async fn supervisor_gone() {
 
 /// Prints a service's OpenAPI document, as it is checked in under `api/`
 #[derive(clap::Args)]
-pub struct OpenapiArgs {
+pub(crate) struct OpenapiArgs {
     /// patient, appointment, billing or notification
     #[arg(value_parser = parse)]
     service: Entry,
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-pub fn openapi(args: &OpenapiArgs) -> anyhow::Result<()> {
+pub(crate) fn openapi(args: &OpenapiArgs) -> anyhow::Result<()> {
     println!("{}", document(args.service)?);
     Ok(())
 }
 
 /// A service's document. Nothing is connected for it.
-pub fn document(service: Entry) -> anyhow::Result<String> {
-    let dir = std::env::temp_dir().join(format!("hospital-openapi-{}-{}", service.name, std::process::id()));
+pub(crate) fn document(service: Entry) -> anyhow::Result<String> {
+    let dir = std::env::temp_dir().join(format!(
+        "hospital-openapi-{}-{}",
+        service.name,
+        std::process::id()
+    ));
     std::fs::create_dir_all(&dir)?;
     let key = dir.join("key.pem");
     SigningKey::generate()?.save(&key)?;

@@ -4,13 +4,13 @@ use hospital_kit::{migrate::Schema, service::Build};
 
 /// A service by its name.
 #[derive(Clone, Copy)]
-pub struct Entry {
-    pub name: &'static str,
-    pub schema: fn() -> Schema,
-    pub build: Build,
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) schema: fn() -> Schema,
+    pub(crate) build: Build,
 }
 
-pub const ALL: [Entry; 4] = [
+pub(crate) const ALL: [Entry; 4] = [
     Entry { name: "patient", schema: hospital_patient::schema, build: hospital_patient::service },
     Entry {
         name: "appointment",
@@ -25,11 +25,12 @@ pub const ALL: [Entry; 4] = [
     },
 ];
 
-pub fn find(name: &str) -> Option<Entry> {
+pub(crate) fn find(name: &str) -> Option<Entry> {
     ALL.into_iter().find(|entry| entry.name == name)
 }
 
 /// For clap: a service by its name, or which there are.
-pub fn parse(name: &str) -> Result<Entry, String> {
-    find(name).ok_or_else(|| "the services are patient, appointment, billing, notification".to_owned())
+pub(crate) fn parse(name: &str) -> Result<Entry, String> {
+    find(name)
+        .ok_or_else(|| "the services are patient, appointment, billing, notification".to_owned())
 }

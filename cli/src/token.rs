@@ -10,7 +10,7 @@ use crate::platform::PlatformArgs;
 
 /// Prints a token, and nothing else, on stdout
 #[derive(clap::Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// A role that the bearer has; repeat it for more
     #[arg(long = "role", required = true, value_parser = parse_role)]
     roles: Vec<Role>,
@@ -53,7 +53,7 @@ fn parse_ttl(text: &str) -> Result<Duration, String> {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-pub fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     if args.roles.contains(&Role::Patient) && args.patient.is_none() {
         bail!("a patient's token needs --patient ID: whom it speaks for");
     }
@@ -65,7 +65,7 @@ pub fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
 }
 
 /// A token that lasts as long as a command may run.
-pub fn sign(
+pub(crate) fn sign(
     key: &Path,
     subject: &str,
     roles: &[Role],
@@ -82,7 +82,10 @@ fn sign_for(
     ttl: Duration,
 ) -> anyhow::Result<String> {
     let signer = SigningKey::load(key).with_context(|| {
-        format!("cannot read the signing key {}: has `hospital up` run here? (or give --signing-key)", key.display())
+        format!(
+            "cannot read the signing key {}: has `hospital up` run here? (or give --signing-key)",
+            key.display()
+        )
     })?;
     let claims = Claims { subject: subject.to_owned(), roles: Roles::of(roles), patient };
     signer.sign(&claims, ttl).context("cannot sign the token")

@@ -8,7 +8,7 @@ mod people;
 mod plan;
 mod report;
 mod schedule;
-pub mod synthea;
+pub(crate) mod synthea;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{client::Client, platform::PlatformArgs, token};
 
 /// Takes a folder of records in through the public APIs
 #[derive(clap::Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     #[command(subcommand)]
     source: Source,
 }
@@ -61,7 +61,7 @@ struct Import {
     bars: MultiProgress,
 }
 
-pub async fn run(args: ImportArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ImportArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     let Source::Synthea(args) = args.source;
     let platform = platform.find()?;
     let folder = Folder::read(&args.folder)?;
@@ -86,10 +86,12 @@ pub async fn run(args: ImportArgs, platform: &PlatformArgs) -> anyhow::Result<()
 
 impl Import {
     fn bar(&self, what: &'static str, length: usize) -> ProgressBar {
-        let style = ProgressStyle::with_template("{msg:14} {bar:40.cyan/dim} {pos:>6}/{len:<6} {elapsed}")
-            .expect("the template is well-formed")
-            .progress_chars("━━─");
-        let bar = self.bars.add(ProgressBar::new(length as u64).with_style(style).with_message(what));
+        let style =
+            ProgressStyle::with_template("{msg:14} {bar:40.cyan/dim} {pos:>6}/{len:<6} {elapsed}")
+                .expect("the template is well-formed")
+                .progress_chars("━━─");
+        let bar =
+            self.bars.add(ProgressBar::new(length as u64).with_style(style).with_message(what));
         bar.tick();
         bar
     }

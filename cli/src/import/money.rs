@@ -16,12 +16,20 @@ use super::{
 const LINES_MAX: usize = 200;
 
 impl Import {
-    pub(super) async fn bills(&self, folder: &Folder, booked: &[Option<String>]) -> anyhow::Result<()> {
-        let accepted: Vec<(&Encounter, &String)> =
-            folder.encounters.iter().zip(booked).filter_map(|(e, id)| Some((e, id.as_ref()?))).collect();
+    pub(super) async fn bills(
+        &self,
+        folder: &Folder,
+        booked: &[Option<String>],
+    ) -> anyhow::Result<()> {
+        let accepted: Vec<(&Encounter, &String)> = folder
+            .encounters
+            .iter()
+            .zip(booked)
+            .filter_map(|(e, id)| Some((e, id.as_ref()?)))
+            .collect();
         let bills = self.bar("bills", accepted.len());
-        let payments =
-            self.bar("payments", accepted.iter().map(|(encounter, _)| encounter.payments.len()).sum());
+        let payments = self
+            .bar("payments", accepted.iter().map(|(encounter, _)| encounter.payments.len()).sum());
         stream::iter(accepted)
             .map(|(encounter, appointment)| {
                 let (bills, payments) = (&bills, &payments);
@@ -54,7 +62,9 @@ impl Import {
                 return Ok(bill);
             }
             if started.elapsed() > Duration::from_secs(120) {
-                bail!("appointment {appointment} has no bill after two minutes: does the billing service consume?");
+                bail!(
+                    "appointment {appointment} has no bill after two minutes: does the billing service consume?"
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
@@ -83,9 +93,15 @@ impl Import {
             .collect();
         for (chunk, lines) in lines.chunks(LINES_MAX).enumerate() {
             let body = Value::from(lines);
-            let key = key("lines", &format!("{}-{}", encounter.place.id, there + chunk * LINES_MAX), &body);
-            let answer =
-                self.client.post("billing", &format!("/bills/{id}/lines"), &key, Some(&body)).await?;
+            let key = key(
+                "lines",
+                &format!("{}-{}", encounter.place.id, there + chunk * LINES_MAX),
+                &body,
+            );
+            let answer = self
+                .client
+                .post("billing", &format!("/bills/{id}/lines"), &key, Some(&body))
+                .await?;
             if !answer.is_success() {
                 self.report.refuse_answer("bills", &encounter.place, &answer);
                 return Ok(());
@@ -153,12 +169,26 @@ impl Import {
     async fn settle(&self, payment: &Payment, id: &str) -> anyhow::Result<()> {
         let started = std::time::Instant::now();
         loop {
-            let now = self.client.get("billing", &format!("/payments/{id}")).await?.succeed("reading a payment")?;
+            let now = self
+                .client
+                .get("billing", &format!("/payments/{id}"))
+                .await?
+                .succeed("reading a payment")?;
             match now.text("status")? {
                 "succeeded" => self.report.count("payments", End::Created),
-                "failed" => self.report.refuse("payments", &payment.place, "payment-failed", "the card was not charged"),
+                "failed" => self.report.refuse(
+                    "payments",
+                    &payment.place,
+                    "payment-failed",
+                    "the card was not charged",
+                ),
                 _ if started.elapsed() > Duration::from_secs(600) => {
-                    self.report.refuse("payments", &payment.place, "payment-unknown", "the gateway has not answered yet");
+                    self.report.refuse(
+                        "payments",
+                        &payment.place,
+                        "payment-unknown",
+                        "the gateway has not answered yet",
+                    );
                 }
                 _ => {
                     tokio::time::sleep(Duration::from_millis(500)).await;

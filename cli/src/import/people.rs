@@ -14,9 +14,9 @@ use super::{
 
 /// The platform's ids by the folder's.
 #[derive(Default)]
-pub struct People {
-    pub patients: HashMap<String, String>,
-    pub practitioners: HashMap<String, String>,
+pub(crate) struct People {
+    pub(crate) patients: HashMap<String, String>,
+    pub(crate) practitioners: HashMap<String, String>,
 }
 
 /// A row to register: where it stands, what is asked, and what the answer calls one that exists.
@@ -43,7 +43,8 @@ impl Import {
 
     /// Every class of encounter is a kind of service that is priced at the visit: its bill starts as a draft.
     async fn service_types(&self, folder: &Folder) -> anyhow::Result<()> {
-        let codes: BTreeSet<&str> = folder.encounters.iter().map(|e| e.service_type.as_str()).collect();
+        let codes: BTreeSet<&str> =
+            folder.encounters.iter().map(|e| e.service_type.as_str()).collect();
         for code in codes {
             let known = self.client.get("billing", &format!("/service-types?code={code}")).await?;
             if known.body["items"].as_array().is_some_and(|items| !items.is_empty()) {
@@ -71,10 +72,13 @@ impl Import {
     ) -> anyhow::Result<HashMap<String, String>> {
         let bar = self.bar(kind, rows.len());
         let ids = stream::iter(rows)
-            .map(|row| async {
-                let id = self.register_one(&row).await?;
-                bar.inc(1);
-                anyhow::Ok(id.map(|id| (row.place.id.clone(), id)))
+            .map(|row| {
+                let bar = &bar;
+                async move {
+                    let id = self.register_one(&row).await?;
+                    bar.inc(1);
+                    anyhow::Ok(id.map(|id| (row.place.id.clone(), id)))
+                }
             })
             .buffer_unordered(self.workers)
             .try_filter_map(async |id| Ok(id))

@@ -6,7 +6,7 @@ use super::synthea::Encounter;
 
 /// For each encounter, the earlier ones that it must wait for: those that overlap it and share its patient or its practitioner. So the
 /// result does not depend on how many are under way at once.
-pub fn dependencies(encounters: &[Encounter]) -> Vec<Vec<usize>> {
+pub(crate) fn dependencies(encounters: &[Encounter]) -> Vec<Vec<usize>> {
     let mut by_person: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut all = Vec::with_capacity(encounters.len());
     for (i, encounter) in encounters.iter().enumerate() {
@@ -14,7 +14,8 @@ pub fn dependencies(encounters: &[Encounter]) -> Vec<Vec<usize>> {
         for person in [encounter.patient.as_str(), encounter.practitioner.as_str()] {
             let booked = by_person.entry(person).or_default();
             // Encounters come in order of their start, so one that begins later than another overlaps it while that has not ended.
-            earlier.extend(booked.iter().copied().filter(|j| encounters[*j].stop > encounter.start));
+            earlier
+                .extend(booked.iter().copied().filter(|j| encounters[*j].stop > encounter.start));
             booked.push(i);
         }
         earlier.sort_unstable();

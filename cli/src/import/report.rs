@@ -15,7 +15,7 @@ use crate::client::Answer;
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
+pub(crate) enum End {
     Created,
     /// It was there before and nothing was changed.
     Unchanged,
@@ -45,7 +45,7 @@ struct Inner {
 
 /// Collected from all workers.
 #[derive(Default)]
-pub struct Report(Mutex<Inner>);
+pub(crate) struct Report(Mutex<Inner>);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +58,7 @@ struct File<'a> {
 }
 
 impl Report {
-    pub fn count(&self, kind: &'static str, end: End) {
+    pub(crate) fn count(&self, kind: &'static str, end: End) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = inner.counts.entry(kind).or_default();
         match end {
@@ -68,7 +68,7 @@ impl Report {
         }
     }
 
-    pub fn refuse(&self, kind: &'static str, place: &Place, code: &str, reason: &str) {
+    pub(crate) fn refuse(&self, kind: &'static str, place: &Place, code: &str, reason: &str) {
         self.count(kind, End::Refused);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).refused.push(RefusedRow {
             place: place.clone(),
@@ -77,7 +77,7 @@ impl Report {
         });
     }
 
-    pub fn refuse_answer(&self, kind: &'static str, place: &Place, answer: &Answer) {
+    pub(crate) fn refuse_answer(&self, kind: &'static str, place: &Place, answer: &Answer) {
         let faults: Vec<&str> = answer.body["errors"]
             .as_array()
             .into_iter()
@@ -91,7 +91,12 @@ impl Report {
         self.refuse(kind, place, answer.code(), &reason);
     }
 
-    pub fn write(&self, path: &Path, source: &Path, elapsed: Duration) -> anyhow::Result<()> {
+    pub(crate) fn write(
+        &self,
+        path: &Path,
+        source: &Path,
+        elapsed: Duration,
+    ) -> anyhow::Result<()> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut refused = inner.refused.clone();
         refused.sort_by(|a, b| (a.place.file, a.place.line).cmp(&(b.place.file, b.place.line)));
@@ -107,7 +112,7 @@ impl Report {
     }
 
     #[expect(clippy::print_stdout, reason = "the command's result")]
-    pub fn print(&self, path: &Path, elapsed: Duration) {
+    pub(crate) fn print(&self, path: &Path, elapsed: Duration) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         println!("{:<14} {:>8} {:>10} {:>8}", "", "new", "unchanged", "refused");
         for (kind, counts) in &inner.counts {
@@ -118,6 +123,10 @@ impl Report {
         if inner.counts.values().all(|c| c.created == 0) {
             println!("Nothing changed: all of it was here before.");
         }
-        println!("Done in {:.1} s. Refused rows and their reasons: {}", elapsed.as_secs_f64(), path.display());
+        println!(
+            "Done in {:.1} s. Refused rows and their reasons: {}",
+            elapsed.as_secs_f64(),
+            path.display()
+        );
     }
 }

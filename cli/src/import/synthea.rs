@@ -6,67 +6,65 @@ use anyhow::{Context, bail};
 use csv::StringRecord;
 
 /// What a folder holds, as far as the platform takes it in.
-pub struct Folder {
-    pub patients: Vec<Patient>,
-    pub practitioners: Vec<Practitioner>,
+pub(crate) struct Folder {
+    pub(crate) patients: Vec<Patient>,
+    pub(crate) practitioners: Vec<Practitioner>,
     /// In order of (START, Id), the order in which they compete for time.
-    pub encounters: Vec<Encounter>,
-    /// Whether the folder has `claims_transactions.csv`.
-    pub has_transactions: bool,
+    pub(crate) encounters: Vec<Encounter>,
 }
 
 /// Where a row stands, for the report.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Place {
-    pub file: &'static str,
+pub(crate) struct Place {
+    pub(crate) file: &'static str,
     /// The line in the file, the header being line 1.
-    pub line: u64,
-    pub id: String,
+    pub(crate) line: u64,
+    pub(crate) id: String,
 }
 
-pub struct Patient {
-    pub place: Place,
-    pub given_name: String,
-    pub family_name: String,
-    pub birth_date: String,
-    pub gender: &'static str,
-    pub address: serde_json::Map<String, serde_json::Value>,
+pub(crate) struct Patient {
+    pub(crate) place: Place,
+    pub(crate) given_name: String,
+    pub(crate) family_name: String,
+    pub(crate) birth_date: String,
+    pub(crate) gender: &'static str,
+    pub(crate) address: serde_json::Map<String, serde_json::Value>,
 }
 
-pub struct Practitioner {
-    pub place: Place,
-    pub name: String,
-    pub specialty: String,
+pub(crate) struct Practitioner {
+    pub(crate) place: Place,
+    pub(crate) name: String,
+    pub(crate) specialty: String,
 }
 
-pub struct Encounter {
-    pub place: Place,
-    pub patient: String,
-    pub practitioner: String,
-    pub start: String,
-    pub stop: String,
+pub(crate) struct Encounter {
+    pub(crate) place: Place,
+    pub(crate) patient: String,
+    pub(crate) practitioner: String,
+    pub(crate) start: String,
+    pub(crate) stop: String,
     /// The encounter's class as a service type code.
-    pub service_type: String,
-    pub lines: Vec<Line>,
+    pub(crate) service_type: String,
+    pub(crate) lines: Vec<Line>,
     /// In file order, zero amounts left out.
-    pub payments: Vec<Payment>,
+    pub(crate) payments: Vec<Payment>,
 }
 
-pub struct Line {
-    pub code: String,
-    pub description: String,
-    pub amount: String,
+pub(crate) struct Line {
+    pub(crate) code: String,
+    pub(crate) description: String,
+    pub(crate) amount: String,
 }
 
-pub struct Payment {
-    pub place: Place,
-    pub amount: String,
-    pub method: Method,
+pub(crate) struct Payment {
+    pub(crate) place: Place,
+    pub(crate) amount: String,
+    pub(crate) method: Method,
 }
 
 /// How a payment was made, as the platform says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     Cash,
     Cheque,
     Transfer,
@@ -74,7 +72,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Cash => "cash",
             Self::Cheque => "cheque",
@@ -95,9 +93,11 @@ impl Method {
 }
 
 impl Folder {
-    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut encounters = Table::open(folder, "encounters.csv")?
-            .with_context(|| format!("{} has no encounters.csv: is it a Synthea CSV folder?", folder.display()))?
+            .with_context(|| {
+                format!("{} has no encounters.csv: is it a Synthea CSV folder?", folder.display())
+            })?
             .rows(|row| Ok(encounter(row)))?;
         let transactions = Table::open(folder, "claims_transactions.csv")?;
         let has_transactions = transactions.is_some();
@@ -121,20 +121,23 @@ impl Folder {
         for (encounter, fallback) in &mut encounters {
             let own = money.remove(&encounter.place.id).unwrap_or_default();
             encounter.lines = if own.lines.is_empty() { vec![fallback.line()] } else { own.lines };
-            encounter.payments =
-                if has_transactions { own.payments } else { vec![fallback.payment(&encounter.place)] };
+            encounter.payments = if has_transactions {
+                own.payments
+            } else {
+                vec![fallback.payment(&encounter.place)]
+            };
             encounter.payments.retain(|payment| !is_zero(&payment.amount));
         }
         let mut encounters: Vec<Encounter> = encounters.into_iter().map(|(e, _)| e).collect();
         encounters.sort_by(|a, b| (&a.start, &a.place.id).cmp(&(&b.start, &b.place.id)));
         let required = |file: &'static str| {
-            Table::open(folder, file)?.with_context(|| format!("{} has no {file}", folder.display()))
+            Table::open(folder, file)?
+                .with_context(|| format!("{} has no {file}", folder.display()))
         };
         Ok(Self {
             patients: required("patients.csv")?.rows(|row| Ok(patient(row)))?,
             practitioners: required("providers.csv")?.rows(|row| Ok(practitioner(row)))?,
             encounters,
-            has_transactions,
         })
     }
 }
@@ -202,11 +205,8 @@ fn practitioner(row: &Row<'_>) -> Practitioner {
 
 fn encounter(row: &Row<'_>) -> (Encounter, Fallback) {
     let class = row.text("ENCOUNTERCLASS").to_ascii_lowercase();
-    let service_type: String = class
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(64)
-        .collect();
+    let service_type: String =
+        class.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
     let encounter = Encounter {
         place: row.place("Id"),
         patient: row.text("PATIENT"),
@@ -270,7 +270,8 @@ impl Table {
             .flexible(true)
             .from_path(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let headers = reader.headers().with_context(|| format!("cannot read the header of {file}"))?;
+        let headers =
+            reader.headers().with_context(|| format!("cannot read the header of {file}"))?;
         let columns = headers
             .iter()
             .enumerate()
@@ -279,7 +280,10 @@ impl Table {
         Ok(Some(Self { file, columns, reader }))
     }
 
-    fn rows<T>(mut self, mut each: impl FnMut(&Row<'_>) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
+    fn rows<T>(
+        mut self,
+        mut each: impl FnMut(&Row<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Vec<T>> {
         if !self.columns.contains_key("ID") {
             bail!("{} has no column Id: is it a Synthea file?", self.file);
         }
@@ -287,7 +291,12 @@ impl Table {
         for record in self.reader.records() {
             let record = record.with_context(|| format!("{} is not well-formed CSV", self.file))?;
             let line = record.position().map_or(0, csv::Position::line);
-            all.push(each(&Row { file: self.file, columns: &self.columns, record: &record, line })?);
+            all.push(each(&Row {
+                file: self.file,
+                columns: &self.columns,
+                record: &record,
+                line,
+            })?);
         }
         Ok(all)
     }
@@ -326,9 +335,14 @@ mod tests {
 
     #[test]
     fn amounts_lose_only_what_says_nothing() {
-        for (given, plain_one) in
-            [("77.49", "77.49"), ("77.4900", "77.49"), ("77.0", "77"), ("", "0"), (".5", "0.5"), ("1.005", "1.005")]
-        {
+        for (given, plain_one) in [
+            ("77.49", "77.49"),
+            ("77.4900", "77.49"),
+            ("77.0", "77"),
+            ("", "0"),
+            (".5", "0.5"),
+            ("1.005", "1.005"),
+        ] {
             assert_eq!(plain(given), plain_one, "{given}");
         }
         assert!(is_zero("0.00") && is_zero("0") && !is_zero("0.01"));
@@ -337,8 +351,12 @@ mod tests {
     #[test]
     fn an_unknown_column_is_passed_over_and_a_missing_one_is_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("patients.csv", "Id,FIRST,LAST,MIDDLE,BIRTHDATE,GENDER,FIPS\np1,Ann,Lee,Q,1990-01-02,F,25017\n");
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "patients.csv",
+            "Id,FIRST,LAST,MIDDLE,BIRTHDATE,GENDER,FIPS\np1,Ann,Lee,Q,1990-01-02,F,25017\n",
+        );
         write("providers.csv", "Id,NAME\nd1,Dr Who\n");
         write(
             "encounters.csv",

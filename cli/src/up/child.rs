@@ -11,24 +11,24 @@ use anyhow::Context;
 use tokio::process::{Child, Command};
 
 /// What a child is started with, again and again.
-pub struct Recipe {
-    pub name: &'static str,
-    pub port: u16,
-    pub environment: Vec<(String, String)>,
-    pub config: Option<PathBuf>,
-    pub log: PathBuf,
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) log: PathBuf,
 }
 
 /// A running service.
-pub struct Running {
-    pub child: Child,
-    pub started: Instant,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) started: Instant,
     /// How often it crashed soon after its start, in a row.
-    pub crashes: u32,
+    pub(crate) crashes: u32,
 }
 
 impl Recipe {
-    pub fn spawn(&self, crashes: u32) -> anyhow::Result<Running> {
+    pub(crate) fn spawn(&self, crashes: u32) -> anyhow::Result<Running> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let log = open_log(&self.log)?;
         let mut command = Command::new(program);
@@ -53,7 +53,7 @@ impl Recipe {
 }
 
 /// How long to wait before a crashed service is started again: at once the first time, then longer and longer.
-pub fn pause(crashes: u32) -> Duration {
+pub(crate) fn pause(crashes: u32) -> Duration {
     match crashes {
         0 | 1 => Duration::ZERO,
         n => (Duration::from_millis(100) * 2_u32.pow(n.min(7) - 1)).min(Duration::from_secs(5)),

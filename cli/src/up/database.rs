@@ -10,22 +10,27 @@ use tokio_postgres::NoTls;
 use crate::{platform::write_private, services};
 
 /// A database that the services can work on.
-pub struct Database {
+pub(crate) struct Database {
     /// The private cluster, unless a server was given.
-    pub cluster: Option<Cluster>,
-    pub owner_url: String,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) owner_url: String,
     /// Each service's own URL.
-    pub service_urls: BTreeMap<String, String>,
+    pub(crate) service_urls: BTreeMap<String, String>,
 }
 
 /// The name of the platform's database in a private cluster.
 const NAME: &str = "hospital";
 
-pub async fn prepare(dir: &Path, given: Option<&str>, with_bus: bool) -> anyhow::Result<Database> {
+pub(crate) async fn prepare(
+    dir: &Path,
+    given: Option<&str>,
+    with_bus: bool,
+) -> anyhow::Result<Database> {
     let (cluster, owner_url) = match given {
         Some(url) => (None, url.to_owned()),
         None => {
-            let options = Options { dir: dir.join("postgres"), durable: true, ..Options::default() };
+            let options =
+                Options { dir: dir.join("postgres"), durable: true, ..Options::default() };
             let cluster = tokio::task::block_in_place(|| Cluster::open(&options))?;
             create_database(&cluster.owner_url("postgres")).await?;
             let url = cluster.owner_url(NAME);
@@ -48,12 +53,16 @@ pub async fn prepare(dir: &Path, given: Option<&str>, with_bus: bool) -> anyhow:
 }
 
 async fn create_database(url: &str) -> anyhow::Result<()> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("connecting to PostgreSQL")?;
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.context("connecting to PostgreSQL")?;
     #[expect(clippy::disallowed_methods, reason = "ends with the client")]
     tokio::spawn(connection);
     let found = client.query("SELECT 1 FROM pg_database WHERE datname = $1", &[&NAME]).await?;
     if found.is_empty() {
-        client.batch_execute(&format!("CREATE DATABASE {NAME}")).await.context("making the database")?;
+        client
+            .batch_execute(&format!("CREATE DATABASE {NAME}"))
+            .await
+            .context("making the database")?;
     }
     Ok(())
 }
@@ -61,7 +70,8 @@ async fn create_database(url: &str) -> anyhow::Result<()> {
 /// The services' passwords: made once, kept for their owner's eyes only.
 fn passwords(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     if let Ok(bytes) = std::fs::read(path) {
-        return serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()));
+        return serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged", path.display()));
     }
     let mut all = BTreeMap::new();
     for entry in services::ALL {

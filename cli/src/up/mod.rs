@@ -16,7 +16,7 @@ use crate::platform::{PlatformArgs, SERVICES};
 
 /// Starts everything: a private PostgreSQL, migrations, the services; restarts what crashes; Ctrl-C stops it politely
 #[derive(clap::Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// A PostgreSQL server to use instead of a private one: its owner's URL
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -30,10 +30,11 @@ pub struct UpArgs {
     config: Option<PathBuf>,
 }
 
-pub async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let dir = &platform.data_dir;
-    std::fs::create_dir_all(dir.join("logs")).with_context(|| format!("cannot make {}", dir.display()))?;
+    std::fs::create_dir_all(dir.join("logs"))
+        .with_context(|| format!("cannot make {}", dir.display()))?;
     let dir = &std::fs::canonicalize(dir)?;
     let lock = std::fs::File::create(dir.join("up.lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -48,9 +49,11 @@ pub async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     }
     let base_port = platform.base_port_or_default();
     refuse_taken_ports(base_port)?;
-    let database = database::prepare(dir, args.database_url.as_deref(), args.kafka.is_none()).await?;
+    let database =
+        database::prepare(dir, args.database_url.as_deref(), args.kafka.is_none()).await?;
     let prepared = started.elapsed();
-    let mut supervisor = Supervisor::new(dir.clone(), base_port, database, args.kafka, args.config);
+    let mut supervisor =
+        Supervisor::new(dir.clone(), base_port, database, args.kafka, args.config.as_ref());
     supervisor.start()?;
     supervisor.await_ready().await?;
     greet(platform, base_port, started.elapsed(), prepared);
@@ -61,7 +64,9 @@ fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {
     for (offset, service) in (1_u16..).zip(SERVICES) {
         let port = base_port + offset;
         if let Err(e) = std::net::TcpListener::bind(("127.0.0.1", port)) {
-            bail!("port {port}, which is the {service} service's, cannot be used ({e}); take another --base-port");
+            bail!(
+                "port {port}, which is the {service} service's, cannot be used ({e}); take another --base-port"
+            );
         }
     }
     Ok(())
@@ -89,11 +94,19 @@ fn greet(
     println!();
     for ((offset, service), what) in (1_u16..).zip(SERVICES).zip(what) {
         let address = format!("http://127.0.0.1:{}", base_port + offset);
-        println!("  {:<13} {}  {}", style(service).bold(), style(&address).cyan(), style(what).dim());
+        println!(
+            "  {:<13} {}  {}",
+            style(service).bold(),
+            style(&address).cyan(),
+            style(what).dim()
+        );
     }
     let flags = flags(platform);
     println!();
-    println!("  browse an API   {}", style(format!("http://127.0.0.1:{}/docs", base_port + 1)).cyan());
+    println!(
+        "  browse an API   {}",
+        style(format!("http://127.0.0.1:{}/docs", base_port + 1)).cyan()
+    );
     println!("  get a token     hospital{flags} token --role front-desk");
     println!("  see it work     hospital{flags} demo");
     println!("  check it        hospital{flags} verify");

@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// A service that lived this long and then crashes is not one that cannot start.
 const SETTLED: Duration = Duration::from_secs(10);
 
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     dir: PathBuf,
     base_port: u16,
     database: Database,
@@ -34,12 +34,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(
+    pub(crate) fn new(
         dir: PathBuf,
         base_port: u16,
         database: Database,
         kafka: Option<String>,
-        config: Option<PathBuf>,
+        config: Option<&PathBuf>,
     ) -> Self {
         let patient_url = format!("http://127.0.0.1:{}", base_port + 1);
         let recipes = (1_u16..)
@@ -47,11 +47,20 @@ impl Supervisor {
             .map(|(offset, name)| {
                 let table = name.to_ascii_uppercase();
                 let mut environment = vec![
-                    (format!("HOSPITAL_{table}__LISTEN"), format!("127.0.0.1:{}", base_port + offset)),
-                    (format!("HOSPITAL_{table}__DATABASE_URL"), database.service_urls[name].clone()),
+                    (
+                        format!("HOSPITAL_{table}__LISTEN"),
+                        format!("127.0.0.1:{}", base_port + offset),
+                    ),
+                    (
+                        format!("HOSPITAL_{table}__DATABASE_URL"),
+                        database.service_urls[name].clone(),
+                    ),
                     ("HOSPITAL_APPOINTMENT__PATIENT_URL".to_owned(), patient_url.clone()),
                     ("HOSPITAL_NOTIFICATION__PATIENT_URL".to_owned(), patient_url.clone()),
-                    ("HOSPITAL_NOTIFICATION__MAILBOX_DIR".to_owned(), dir.join("mailbox").display().to_string()),
+                    (
+                        "HOSPITAL_NOTIFICATION__MAILBOX_DIR".to_owned(),
+                        dir.join("mailbox").display().to_string(),
+                    ),
                     (
                         "HOSPITAL_AUTH__SIGNING_KEY_FILE".to_owned(),
                         dir.join("signing-key.pem").display().to_string(),
@@ -61,7 +70,7 @@ impl Supervisor {
                     environment.push(("KAFKA_BOOTSTRAP_SERVERS".to_owned(), servers.clone()));
                 }
                 let log = dir.join("logs").join(format!("{name}.log"));
-                Recipe { name, port: base_port + offset, environment, config: config.clone(), log }
+                Recipe { name, port: base_port + offset, environment, config: config.cloned(), log }
             })
             .collect();
         Self {
@@ -75,7 +84,7 @@ impl Supervisor {
         }
     }
 
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         for recipe in &self.recipes {
             self.running.insert(recipe.name, recipe.spawn(0)?);
         }
@@ -83,7 +92,7 @@ impl Supervisor {
     }
 
     /// Waits until every service says that it is ready.
-    pub async fn await_ready(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn await_ready(&mut self) -> anyhow::Result<()> {
         hospital_kit::client::install_tls_provider();
         let http = reqwest::Client::builder().no_proxy().build()?;
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -115,13 +124,16 @@ impl Supervisor {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(5).collect();
             let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            bail!("the {name} service ended as it started ({status}); the end of {}:\n{tail}", log.display());
+            bail!(
+                "the {name} service ended as it started ({status}); the end of {}:\n{tail}",
+                log.display()
+            );
         }
         Ok(())
     }
 
     /// Restarts what crashes until told to stop, then stops everything.
-    pub async fn look_after(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn look_after(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         loop {
@@ -140,7 +152,8 @@ impl Supervisor {
             // What has ended by itself needs no killing.
             let _ = running.child.start_kill();
         }
-        std::fs::remove_file(self.dir.join("platform.json")).context("cannot remove platform.json")?;
+        std::fs::remove_file(self.dir.join("platform.json"))
+            .context("cannot remove platform.json")?;
         if let Some(cluster) = self.database.cluster.take() {
             tokio::task::block_in_place(|| cluster.stop());
         }
@@ -163,7 +176,8 @@ impl Supervisor {
             if let Some(running) = self.running.get_mut(name)
                 && let Some(status) = running.child.try_wait()?
             {
-                let crashes = if running.started.elapsed() > SETTLED { 1 } else { running.crashes + 1 };
+                let crashes =
+                    if running.started.elapsed() > SETTLED { 1 } else { running.crashes + 1 };
                 let pause = pause(crashes);
                 say(&format!(
                     "{} {name} ended ({status}); starting it again {}",
@@ -187,7 +201,8 @@ impl Supervisor {
     /// Asks the services to stop and waits for them.
     async fn drain(&mut self) {
         for running in self.running.values() {
-            let pid = running.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            let pid =
+                running.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
             if let Some(pid) = pid {
                 // One that is gone already needs no asking.
                 let _ = kill_process(pid, Signal::TERM);
@@ -195,7 +210,8 @@ impl Supervisor {
         }
         let all = self.running.values_mut().map(|running| running.child.wait());
         // A service that does not stop in time is killed by the caller.
-        let _ = tokio::time::timeout(Duration::from_secs(30), futures_util::future::join_all(all)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(30), futures_util::future::join_all(all))
+            .await;
     }
 
     fn write_file(&self) -> anyhow::Result<()> {

@@ -75,6 +75,7 @@ impl TestApp {
         build: Build,
         configure: impl FnOnce(&mut Config),
     ) -> anyhow::Result<Self> {
+        hospital_kit::client::install_tls_provider();
         let name = schema.name;
         let db = database_from(name, async |url| {
             schema.migrate(&url, Some(PASSWORD)).await?;

@@ -74,6 +74,12 @@ impl Roles {
         self.0 & other.0 != 0
     }
 
+    /// The roles that are in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     #[must_use]
     pub const fn with(self, role: Role) -> Self {
         Self(self.0 | role.bit())

@@ -1,0 +1,134 @@
+//! `hospital verify`: proves the platform's invariants on what is stored and what was published.
+
+mod bus;
+mod checks;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use console::style;
+use hospital_kit::{
+    bus::{SharedBus, kafka::KafkaBus, postgres::PostgresBus},
+    config::{BusConfig, BusKind},
+};
+use serde::Serialize;
+use tokio_postgres::{Client, NoTls};
+
+use crate::platform::{BusEntry, PlatformArgs};
+
+/// Proves that no event, slot or cent was lost: a line per invariant; exits 1 on a violation
+#[derive(clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// As JSON, for scripts
+    #[arg(long)]
+    json: bool,
+
+    /// How many seconds to wait until everything that was published has been worked off
+    #[arg(long, default_value_t = 30)]
+    wait: u64,
+
+    /// The database's owner [default: that of the platform that `up` started]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+
+    /// Kafka's bootstrap servers [default: the bus of the platform that `up` started]
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
+    kafka: Option<String>,
+}
+
+/// What came of one invariant.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) id: &'static str,
+    pub(crate) what: &'static str,
+    /// How many things were looked at.
+    pub(crate) checked: i64,
+    /// The first few that violate it.
+    pub(crate) violations: Vec<String>,
+}
+
+pub(crate) async fn run(args: &VerifyArgs, platform: &PlatformArgs) -> anyhow::Result<ExitCode> {
+    let (database_url, bus) = targets(args, platform)?;
+    let (client, connection) = tokio_postgres::connect(&database_url, NoTls)
+        .await
+        .context("connecting to the platform's database")?;
+    #[expect(clippy::disallowed_methods, reason = "ends with the client")]
+    tokio::spawn(connection);
+    let quiet = await_quiet(&client, &bus, Duration::from_secs(args.wait)).await?;
+    let mut verdicts = checks::all(&client).await?;
+    verdicts.extend(bus::all(&client, &bus).await?);
+    verdicts.push(quiet);
+    verdicts.sort_by_key(|v| v.id[1..].parse::<u32>().unwrap_or(u32::MAX));
+    let good = verdicts.iter().all(|v| v.violations.is_empty());
+    print(args, &verdicts, good);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn targets(args: &VerifyArgs, platform: &PlatformArgs) -> anyhow::Result<(String, SharedBus)> {
+    let file = match &args.database_url {
+        Some(_) => None,
+        None => platform.find()?.file,
+    };
+    let url = args.database_url.clone().or_else(|| file.as_ref().map(|f| f.database_url.clone()));
+    let url =
+        url.context("say where the platform's database is: --database-url or DATABASE_URL")?;
+    let kafka = args.kafka.clone().or_else(|| match file.map(|f| f.bus) {
+        Some(BusEntry::Kafka { bootstrap_servers }) => Some(bootstrap_servers),
+        Some(BusEntry::Postgres { .. }) | None => None,
+    });
+    let bus: SharedBus = match kafka {
+        Some(servers) => {
+            let config = BusConfig {
+                kind: BusKind::Kafka,
+                bootstrap_servers: Some(servers),
+                ..BusConfig::default()
+            };
+            std::sync::Arc::new(KafkaBus::new(&config, "hospital-verify")?)
+        }
+        None => std::sync::Arc::new(PostgresBus::new(&url, "hospital-verify", None)?),
+    };
+    Ok((url, bus))
+}
+
+/// I16: what was committed is published and what was published is worked off.
+async fn await_quiet(
+    client: &Client,
+    bus: &SharedBus,
+    patience: Duration,
+) -> anyhow::Result<Verdict> {
+    let started = Instant::now();
+    loop {
+        let (checked, violations) = bus::unfinished(client, bus).await?;
+        if violations.is_empty() || started.elapsed() > patience {
+            let what = "everything published is worked off; nothing of ours is dead-lettered";
+            return Ok(Verdict { id: "I16", what, checked, violations });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn print(args: &VerifyArgs, verdicts: &[Verdict], good: bool) {
+    if args.json {
+        println!("{}", serde_json::json!({ "good": good, "invariants": verdicts }));
+        return;
+    }
+    for verdict in verdicts {
+        let holds = verdict.violations.is_empty();
+        let mark = if holds { style("✓").green() } else { style("✗").red().bold() };
+        println!("{mark} {:<4} {:<76} {:>8}", verdict.id, verdict.what, verdict.checked);
+        for violation in &verdict.violations {
+            println!("       {} {violation}", style("→").red());
+        }
+    }
+    println!();
+    if good {
+        println!("{}", style("Every invariant holds.").green());
+    } else {
+        let broken = verdicts.iter().filter(|v| !v.violations.is_empty()).count();
+        println!("{}", style(format!("{broken} invariants are violated.")).red().bold());
+    }
+}
