@@ -101,25 +101,26 @@ fn greet(
             style(what).dim()
         );
     }
-    let flags = flags(platform);
+    let hospital = as_typed(platform);
     println!();
     println!(
         "  browse an API   {}",
         style(format!("http://127.0.0.1:{}/docs", base_port + 1)).cyan()
     );
-    println!("  get a token     hospital{flags} token --role front-desk");
-    println!("  see it work     hospital{flags} demo");
-    println!("  check it        hospital{flags} verify");
+    println!("  get a token     {hospital} token --role front-desk");
+    println!("  see it work     {hospital} demo");
+    println!("  check it        {hospital} verify");
     println!("  logs and data   {}", platform.data_dir.display());
     println!();
     println!("{}", style("Ctrl-C stops it; what is under way is finished first.").dim());
 }
 
-/// The flags that other commands need to find this platform.
-fn flags(platform: &PlatformArgs) -> String {
+/// How to type another command for this platform: the program as it was called, and the flags that find the platform.
+fn as_typed(platform: &PlatformArgs) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "hospital".to_owned());
     if platform.data_dir == std::path::Path::new(".hospital") {
-        String::new()
+        program
     } else {
-        format!(" --data-dir {}", platform.data_dir.display())
+        format!("{program} --data-dir {}", platform.data_dir.display())
     }
 }

@@ -76,7 +76,11 @@ pub async fn claim<T, R: Explain>(
             // What a caller may do and which version they saw can change under the same key, which says neither.
             let lasts = !matches!(refused.kind(), RefusalKind::Forbidden | RefusalKind::Stale);
             let answer = Answer::problem(refused.explain(db).await);
-            Once::Answered(if lasts { remember_refusal(db, &request, answer).await } else { answer })
+            Once::Answered(if lasts {
+                remember_refusal(db, &request, answer).await
+            } else {
+                answer
+            })
         }
         Err(Failure::Broken(broken)) => Once::Answered(Answer::problem(Problem::from(broken))),
     }

@@ -170,8 +170,9 @@ fn session_config(settings: &DbSettings) -> Result<tokio_postgres::Config, Broke
         .connect_timeout(Duration::from_secs(2))
         .keepalives_idle(Duration::from_secs(10))
         .tcp_user_timeout(Duration::from_secs(10))
+        // Compiling a statement costs seconds where running it costs microseconds: the planner's guesses are high for a partitioned log.
         .options(format!(
-            "-c search_path={schema} -c role=hospital_{schema} -c statement_timeout={statement_ms} \
+            "-c jit=off -c search_path={schema} -c role=hospital_{schema} -c statement_timeout={statement_ms} \
              -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout=10000 \
              -c default_transaction_isolation=read\\ committed -c timezone=UTC \
              -c plan_cache_mode=force_generic_plan"

@@ -1,5 +1,6 @@
 //! The three doors: one flight, done once, refused by constraints.
 
+use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
 use hospital_kit::{
     db::{Db, Tx, Unit, scheduled},
     http::{Answer, Problem},
@@ -8,7 +9,6 @@ use hospital_kit::{
     outcome::{Failure, Outcome},
     sql,
 };
-use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
 use hospital_types::{Actor, PatientId, Refusal, RefusalKind};
 use uuid::Uuid;
 
@@ -37,14 +37,22 @@ impl Refusal for PayRefused {
 impl Explain for PayRefused {}
 
 fn event() -> PatientRegistered {
-    PatientRegistered(PatientFacts { patient_id: PatientId::new(), version: 1, status: PatientStatus::Active })
+    PatientRegistered(PatientFacts {
+        patient_id: PatientId::new(),
+        version: 1,
+        status: PatientStatus::Active,
+    })
 }
 
 async fn pay(tx: &mut Tx<PayRefused>, bill: Uuid, amount: i64) -> Outcome<i64, PayRefused> {
     tx.write(sql!("INSERT INTO payment (id, bill_id) VALUES (gen_random_uuid(), $1)", bill))
         .refuse_on("payment_bill_exists", PayRefused::BillUnknown);
-    tx.write(sql!("UPDATE bill SET paid = paid + $2, version = version + 1 WHERE id = $1", bill, amount))
-        .refuse_on("bill_not_overpaid", PayRefused::Overpaid);
+    tx.write(sql!(
+        "UPDATE bill SET paid = paid + $2, version = version + 1 WHERE id = $1",
+        bill,
+        amount
+    ))
+    .refuse_on("bill_not_overpaid", PayRefused::Overpaid);
     outbox::append(tx, &event());
     Ok(amount)
 }
@@ -142,7 +150,9 @@ async fn a_flight_is_one_round_trip_on_the_wire() {
             }
         }
     });
-    let through = database.url_as("hospital_kit", "secret").replace(&format!(":{server}/"), &format!(":{port}/"));
+    let through = database
+        .url_as("hospital_kit", "secret")
+        .replace(&format!(":{server}/"), &format!(":{port}/"));
     let mut settings = hospital_kit::db::DbSettings::new(through, "kit");
     settings.pool_size = 1;
     let db = Db::new(&settings, hospital_kit::clock::Clock::system()).unwrap();
@@ -209,7 +219,13 @@ async fn a_hundred_with_one_key_do_it_once_and_hear_the_same() {
 #[tokio::test]
 async fn while_the_first_runs_a_repetition_is_told_to_come_again() {
     let (_database, db) = schema().await;
-    let claimed = idempotency::claim(&db, request("k", 1), |(): &()| None, async |_tx: &mut Tx<PayRefused>| Ok(())).await;
+    let claimed = idempotency::claim(
+        &db,
+        request("k", 1),
+        |(): &()| None,
+        async |_tx: &mut Tx<PayRefused>| Ok(()),
+    )
+    .await;
     assert!(matches!(claimed, idempotency::Once::Fresh((), None)));
     let bill = bill(&db).await;
     let early = keyed(&db, request("k", 1), bill, 1).await;

@@ -154,7 +154,12 @@ async fn the_event_log_cannot_be_changed_by_the_service() {
     let (db, _pool) = schema().await;
     let service = session(&db).await;
     append(&service, Uuid::from_u128(1), 1).await;
-    for sql in ["UPDATE outbox SET version = 9", "DELETE FROM outbox", "TRUNCATE outbox", "DROP TABLE outbox"] {
+    for sql in [
+        "UPDATE outbox SET version = 9",
+        "DELETE FROM outbox",
+        "TRUNCATE outbox",
+        "DROP TABLE outbox",
+    ] {
         let error = service.batch_execute(sql).await.unwrap_err();
         let code = error.code().map(|c| c.code().to_owned());
         assert_eq!(code.as_deref(), Some("42501"), "{sql}");

@@ -81,4 +81,3 @@ pub(crate) async fn until_blocked(db: &TestDb) {
     })
     .await;
 }
-

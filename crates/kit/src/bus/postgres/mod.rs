@@ -110,7 +110,7 @@ impl PostgresBus {
             .tcp_user_timeout(Duration::from_secs(10))
             .keepalives_idle(Duration::from_secs(10))
             .options(format!(
-                "-c statement_timeout=10s -c idle_in_transaction_session_timeout=10s -c timezone=UTC{role}"
+                "-c jit=off -c statement_timeout=10s -c idle_in_transaction_session_timeout=10s -c timezone=UTC{role}"
             ));
         let manager = Manager::from_config(
             config.clone(),
