@@ -11,9 +11,14 @@ use super::{
     report::End,
     synthea::{Encounter, Folder, Payment},
 };
+use crate::client::Answer;
 
 /// How many lines one request may carry.
 const LINES_MAX: usize = 200;
+/// How often a card is tried before its payment counts as refused.
+const CHARGES_MAX: u32 = 5;
+/// How long an unanswered charge is waited for.
+const SETTLED_WITHIN: Duration = Duration::from_secs(600);
 
 impl Import {
     pub(super) async fn bills(
@@ -140,6 +145,8 @@ impl Import {
         Ok(())
     }
 
+    /// Makes one payment. A card payment that a crash or a silent gateway ended without a charge is tried again under a new key, as a
+    /// cashier would: it says nothing about the row.
     async fn pay_one(&self, payment: &Payment, bill: &str) -> anyhow::Result<()> {
         let mut body = json!({
             "billId": bill,
@@ -152,50 +159,47 @@ impl Import {
             body["cardToken"] = "tok_ok".into();
         }
         let key = key("payment", &payment.place.id, &body);
-        let answer = self.client.post("billing", "/payments", &key, Some(&body)).await?;
-        if answer.status.as_u16() == 202 {
-            return self.settle(payment, answer.text("id")?).await;
-        }
-        if answer.is_success() {
-            let end = if answer.replayed { End::Unchanged } else { End::Created };
-            self.report.count("payments", end);
-        } else {
-            self.report.refuse_answer("payments", &payment.place, &answer);
+        for attempt in 1..=CHARGES_MAX {
+            let key = if attempt == 1 { key.clone() } else { format!("{key}-{attempt}") };
+            let mut answer = self.client.post("billing", "/payments", &key, Some(&body)).await?;
+            if answer.status.as_u16() == 202 {
+                answer = self.settled(answer).await?;
+            }
+            let failed = answer.code() == "payment-declined" || answer.body["status"] == "failed";
+            if failed && attempt < CHARGES_MAX {
+                continue;
+            }
+            match answer.body["status"].as_str() {
+                Some("succeeded") => {
+                    let end = if answer.replayed { End::Unchanged } else { End::Created };
+                    self.report.count("payments", end);
+                }
+                _ if !answer.is_success() => {
+                    self.report.refuse_answer("payments", &payment.place, &answer);
+                }
+                Some("failed") => {
+                    self.report.refuse("payments", &payment.place, "payment-declined", "the card was not charged");
+                }
+                _ => {
+                    let reason = "the gateway has not said yet whether the card was charged";
+                    self.report.refuse("payments", &payment.place, "payment-unknown", reason);
+                }
+            }
+            return Ok(());
         }
         Ok(())
     }
 
-    /// Waits for a payment whose gateway gave no answer, which the reconciler settles.
-    async fn settle(&self, payment: &Payment, id: &str) -> anyhow::Result<()> {
+    /// The payment once the reconciler has settled it, or as it is after ten minutes.
+    async fn settled(&self, payment: Answer) -> anyhow::Result<Answer> {
+        let path = format!("/payments/{}", payment.text("id")?);
         let started = std::time::Instant::now();
         loop {
-            let now = self
-                .client
-                .get("billing", &format!("/payments/{id}"))
-                .await?
-                .succeed("reading a payment")?;
-            match now.text("status")? {
-                "succeeded" => self.report.count("payments", End::Created),
-                "failed" => self.report.refuse(
-                    "payments",
-                    &payment.place,
-                    "payment-failed",
-                    "the card was not charged",
-                ),
-                _ if started.elapsed() > Duration::from_secs(600) => {
-                    self.report.refuse(
-                        "payments",
-                        &payment.place,
-                        "payment-unknown",
-                        "the gateway has not answered yet",
-                    );
-                }
-                _ => {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    continue;
-                }
+            let now = self.client.get("billing", &path).await?.succeed("reading a payment")?;
+            if now.text("status")? != "unknown" || started.elapsed() > SETTLED_WITHIN {
+                return Ok(now);
             }
-            return Ok(());
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Installs what building and running need and this machine lacks, saying what. Sourced by ./run, ./test and .ci/run; on a machine that
+# has everything it does nothing and takes no time.
+set -eu
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else
+        echo "This needs root, and there is no sudo: $*" >&2
+        exit 1
+    fi
+}
+
+has_postgres() {
+    command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
+
+packages=
+command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 && command -v make >/dev/null 2>&1 || packages="$packages build-essential"
+command -v curl >/dev/null 2>&1 || packages="$packages curl ca-certificates"
+[ -e /usr/include/zlib.h ] || packages="$packages zlib1g-dev"
+has_postgres || packages="$packages postgresql postgresql-contrib"
+
+if [ -n "$packages" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "Missing here, by their Debian names:$packages. Install them with this system's package manager and try again." >&2
+        exit 1
+    fi
+    echo "Installing:$packages" >&2
+    # A server that the package would start for itself is not wanted: the platform keeps a private one.
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        as_root mkdir -p /etc/postgresql-common
+        printf 'create_main_cluster = false\n' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+    as_root apt-get update -q >&2
+    # shellcheck disable=SC2086 # a list of words
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages >&2
+fi
+
+command -v cargo >/dev/null 2>&1 || PATH="$HOME/.cargo/bin:$PATH"
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "Installing Rust with rustup, for this user" >&2
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt >&2
+fi
+export PATH
