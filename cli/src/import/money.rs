@@ -178,7 +178,12 @@ impl Import {
                     self.report.refuse_answer("payments", &payment.place, &answer);
                 }
                 Some("failed") => {
-                    self.report.refuse("payments", &payment.place, "payment-declined", "the card was not charged");
+                    self.report.refuse(
+                        "payments",
+                        &payment.place,
+                        "payment-declined",
+                        "the card was not charged",
+                    );
                 }
                 _ => {
                     let reason = "the gateway has not said yet whether the card was charged";

@@ -11,7 +11,7 @@ use hospital_kit::{
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::Verdict;
+use super::{VIOLATIONS_MAX, Verdict};
 
 /// Who consumes what.
 const CONSUMED: [(&str, &[&str]); 2] = [
@@ -72,7 +72,7 @@ pub(crate) async fn unfinished(
             }
         }
     }
-    violations.truncate(5);
+    violations.truncate(VIOLATIONS_MAX);
     Ok((checked, violations))
 }
 
@@ -157,6 +157,6 @@ fn verdict(
     checked: i64,
     mut violations: Vec<String>,
 ) -> Verdict {
-    violations.truncate(5);
+    violations.truncate(VIOLATIONS_MAX);
     Verdict { id, what, checked, violations }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::Verdict;
+use super::{VIOLATIONS_MAX, Verdict};
 
 struct Check {
     id: &'static str,
@@ -118,8 +118,11 @@ const CHECKS: [Check; 12] = [
         what: "at most one payment per caller and key",
         counted: "SELECT count(*) FROM billing.payment",
         violations: "
-            SELECT caller || ' paid ' || count(*) || ' times with key ' || key FROM billing.payment
-            GROUP BY caller, route, key HAVING count(*) > 1",
+            SELECT caller || ' paid twice with key ' || key FROM (
+                SELECT caller, key, created_at - lag(created_at) OVER (PARTITION BY caller, route, key ORDER BY created_at) AS after
+                FROM billing.payment) p
+            -- Keys are kept for 72 hours.
+            WHERE after < interval '72 hours'",
     },
     Check {
         id: "I10",
@@ -223,7 +226,7 @@ pub(crate) async fn all(client: &Client) -> anyhow::Result<Vec<Verdict>> {
     for check in &CHECKS {
         let proving = || format!("proving {}", check.id);
         let checked = client.query_one(check.counted, &[]).await.with_context(proving)?.get(0);
-        let violations = format!("{} LIMIT 5", wrapped(check.violations));
+        let violations = format!("{} LIMIT {VIOLATIONS_MAX}", wrapped(check.violations));
         let rows = client.query(&violations, &[]).await.with_context(proving)?;
         let violations = rows.iter().map(|row| row.get(0)).collect();
         verdicts.push(Verdict { id: check.id, what: check.what, checked, violations });

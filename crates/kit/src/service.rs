@@ -120,6 +120,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Broken> {
     let service = build(&context)?;
+    telemetry::announce(service.schema.name);
     await_schema(&service.schema, &context.db, &stop).await?;
     let http = context.config.http;
     let health = health(&context, &service.schema);

@@ -58,6 +58,13 @@ pub fn metrics_handle() -> &'static PrometheusHandle {
     })
 }
 
+/// Says in the metrics which service this is, so that they say something from the start.
+pub(crate) fn announce(service: &'static str) {
+    metrics_handle();
+    let version = env!("CARGO_PKG_VERSION");
+    metrics::gauge!("service_info", "service" => service, "version" => version).set(1.0);
+}
+
 fn recorder() -> metrics_exporter_prometheus::PrometheusRecorder {
     /// From a cached answer to the longest that a request may take, and beyond for what waits in a queue.
     const SECONDS: [f64; 16] = [

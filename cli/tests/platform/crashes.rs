@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use crate::running::{Platform, signal};
+
+/// Kills somebody again and again while the records are imported: at once, and then each time it has come back.
+async fn killed_during_the_import(victim: &str) {
+    let platform = Platform::start();
+    let mut import = platform.import(4).spawn().unwrap();
+    let (mut kills, mut last) = (0, None);
+    while import.try_wait().unwrap().is_none() {
+        let pid = platform.pid(victim);
+        if pid.is_some() && pid != last && kills < 4 {
+            // Not at the very beginning of its life: some work should be under way.
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            signal("KILL", pid.unwrap());
+            (kills, last) = (kills + 1, pid);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(import.wait().unwrap().success(), "{victim}: {}", platform.told());
+    assert!(kills > 0, "the import was over before {victim} could be killed");
+    assert!(platform.told().contains("starting it again"), "{victim}: {}", platform.told());
+    // A kill in the last moment may still be under repair; `verify` waits for what is to be worked off, and the requests below ask again.
+    platform.ready().await;
+    let verified = platform.verify();
+    assert!(verified.status.success(), "{victim}: {}", String::from_utf8_lossy(&verified.stdout));
+    platform.assert_imported().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_patient_service_during_an_import_changes_nothing() {
+    killed_during_the_import("patient").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_appointment_service_during_an_import_changes_nothing() {
+    killed_during_the_import("appointment").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_billing_service_during_an_import_changes_nothing() {
+    killed_during_the_import("billing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_notification_service_during_an_import_changes_nothing() {
+    killed_during_the_import("notification").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_postgresql_during_an_import_changes_nothing() {
+    killed_during_the_import("postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_supervisor_ends_the_services_and_the_next_start_finds_everything() {
+    let mut platform = Platform::start();
+    assert!(platform.import(8).output().unwrap().status.success());
+    let pids = ["patient", "appointment", "billing", "notification"]
+        .map(|name| platform.pid(name).unwrap());
+    platform.kill();
+    for pid in pids {
+        platform.await_end(pid).await;
+    }
+    // PostgreSQL is left to the next start, which ends it before it starts another on the same data.
+    platform.start_again();
+    platform.assert_imported().await;
+    assert!(platform.verify().status.success());
+}

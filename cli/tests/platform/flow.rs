@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::running::{Platform, cents, client};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_ends_in_what_the_records_say_and_a_second_one_changes_nothing() {
+    let mut platform = Platform::start();
+    let imported = platform.import(8).output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    platform.assert_imported().await;
+    assert!(platform.verify().status.success(), "{}", platform.must(&["verify"]));
+    let appointments = platform.all(2, "/appointments").await;
+    assert!(appointments.iter().all(|a| a["status"] == "completed"));
+    assert_eq!(platform.all(4, "/notifications").await, Vec::<Value>::new(), "back-dated");
+
+    let before = everything(&platform).await;
+    let again = platform.import(3).output().unwrap();
+    assert!(String::from_utf8_lossy(&again.stdout).contains("Nothing changed"));
+    assert_eq!(platform.report()["changed"], false);
+    assert_eq!(everything(&platform).await, before);
+    platform.assert_imported().await;
+
+    let rows = platform.report()["refused"].as_array().unwrap().clone();
+    let codes: Vec<&str> = rows.iter().map(|row| row["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["overpayment", "overpayment", "slot-unavailable", "slot-unavailable"]);
+    assert!(rows.iter().all(|row| row["line"].as_u64() > Some(1) && row["reason"].is_string()));
+
+    let took = platform.stop();
+    assert!(took.as_secs() < 10, "stopping took {took:?}");
+    assert!(!platform.data().join("platform.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_workers_does_not_matter() {
+    let (one, many) = (Platform::start(), Platform::start());
+    let (a, b) = (one.import(1).spawn().unwrap(), many.import(16).spawn().unwrap());
+    for mut import in [a, b] {
+        assert!(import.wait().unwrap().success());
+    }
+    assert_eq!(by_identifier(&one).await, by_identifier(&many).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_tells_a_journey_and_leaves_a_platform_that_verifies() {
+    let platform = Platform::start();
+    let story = platform.must(&["demo", "--pause-ms", "0"]);
+    for word in [
+        "appointment.booked",
+        "409 slot-unavailable",
+        "bill.generated",
+        "402 payment-declined",
+        "409 overpayment",
+        "the bill is paid",
+    ] {
+        assert!(story.contains(word), "{word}: {story}");
+    }
+    assert_eq!(platform.all(4, "/notifications").await.len(), 5);
+    assert!(platform.verify().status.success());
+    let mailbox = std::fs::read_dir(platform.data().join("mailbox")).unwrap().count();
+    assert_eq!(mailbox, 5, "messages in the mailbox");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_service_tells_of_its_health_its_figures_and_its_api() {
+    let platform = Platform::start();
+    for port in 1..=4 {
+        let base = format!("http://127.0.0.1:{}", platform.base_port + port);
+        for (path, word) in [
+            ("/health/live", ""),
+            ("/health/ready", "database"),
+            ("/metrics", "# TYPE"),
+            ("/openapi.json", "\"openapi\""),
+            ("/docs", "<html"),
+        ] {
+            let answer = client().get(format!("{base}{path}")).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{base}{path}");
+            let body = answer.text().await.unwrap();
+            assert!(body.to_lowercase().contains(word), "{base}{path}: {body}");
+        }
+    }
+    let logs: String = std::fs::read_dir(platform.data().join("logs"))
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(
+        logs.lines().count() >= 4 && logs.lines().all(|l| serde_json::from_str::<Value>(l).is_ok())
+    );
+}
+
+/// All that is there, as it is answered.
+async fn everything(platform: &Platform) -> Vec<Vec<Value>> {
+    let mut all = Vec::new();
+    for (port, path) in [
+        (1, "/patients"),
+        (2, "/practitioners"),
+        (2, "/appointments"),
+        (3, "/bills"),
+        (3, "/payments"),
+    ] {
+        all.push(platform.all(port, path).await);
+    }
+    all
+}
+
+/// What became of each record, by the record's own id: ids and times of this platform left out.
+async fn by_identifier(platform: &Platform) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let bills = platform.all(3, "/bills").await;
+    let bill_of: BTreeMap<&str, &Value> =
+        bills.iter().map(|bill| (bill["appointmentId"].as_str().unwrap(), bill)).collect();
+    for appointment in platform.all(2, "/appointments").await {
+        let bill = bill_of[appointment["id"].as_str().unwrap()];
+        let lines: Vec<i64> =
+            bill["lines"].as_array().unwrap().iter().map(|l| cents(&l["amount"])).collect();
+        let told = format!(
+            "{} {} {} {} {lines:?} {} {}",
+            appointment["start"],
+            appointment["end"],
+            appointment["serviceType"],
+            bill["status"],
+            cents(&bill["total"]),
+            cents(&bill["paid"])
+        );
+        all.insert(appointment["identifiers"][0]["value"].to_string(), told);
+    }
+    for payment in platform.all(3, "/payments").await {
+        let told =
+            format!("{} {} {}", payment["status"], payment["method"], cents(&payment["amount"]));
+        all.insert(payment["reference"].to_string(), told);
+    }
+    for patient in platform.all(1, "/patients").await {
+        all.insert(
+            patient["identifiers"][0]["value"].to_string(),
+            patient["birthDate"].to_string(),
+        );
+    }
+    all
+}

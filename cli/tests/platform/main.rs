@@ -1,0 +1,7 @@
+//! The whole platform as a newcomer starts it: the executable, its child processes, its private PostgreSQL.
+
+mod crashes;
+mod flow;
+mod proof;
+mod running;
+mod tour;

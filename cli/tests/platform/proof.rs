@@ -1,0 +1,169 @@
+use std::process::Command;
+
+use hospital_cluster::{Cluster, Options};
+use serde_json::Value;
+use tokio_postgres::{Client, NoTls};
+
+use crate::running::{HOSPITAL, Platform};
+
+/// An invariant and a change that violates it, made behind the services' back.
+type Breakage = (&'static str, &'static str);
+
+const BREAKAGES: [Breakage; 25] = [
+    (
+        "I1",
+        "ALTER TABLE appointment.reservation DROP CONSTRAINT reservation_no_overlap;
+         INSERT INTO appointment.reservation SELECT (jsonb_populate_record(r, jsonb_build_object('appointment_id', gen_random_uuid()))).*
+         FROM appointment.reservation r LIMIT 1",
+    ),
+    ("I1", "DELETE FROM appointment.reservation WHERE ctid = (SELECT min(ctid) FROM appointment.reservation)"),
+    ("I3", "UPDATE billing.outbox SET subject = gen_random_uuid() WHERE seq = (SELECT min(seq) FROM billing.outbox)"),
+    ("I3", "DELETE FROM patient.patient WHERE id = (SELECT min(id::text)::uuid FROM patient.patient)"),
+    ("I4", "DELETE FROM appointment.outbox WHERE seq = (SELECT min(seq) FROM appointment.outbox)"),
+    ("I4", "DELETE FROM patient.patient_history WHERE patient_id = (SELECT min(patient_id::text)::uuid FROM patient.patient_history)"),
+    ("I4", "DELETE FROM billing.outbox WHERE seq = (SELECT min(seq) FROM billing.outbox WHERE topic = 'bill.generated')"),
+    (
+        "I5",
+        "DELETE FROM bus.message WHERE ctid = (SELECT min(ctid) FROM bus.message WHERE topic = 'payment.completed')",
+    ),
+    (
+        "I6",
+        "INSERT INTO bus.message SELECT (jsonb_populate_record(m, jsonb_build_object('offset', 1000000, 'headers',
+             (SELECT jsonb_agg(CASE WHEN h ->> 0 = 'ce_id' THEN jsonb_build_array('ce_id', gen_random_uuid()) ELSE h END)
+              FROM jsonb_array_elements(m.headers) h)))).* FROM bus.message m WHERE topic = 'bill.generated' LIMIT 1",
+    ),
+    ("I7", "DELETE FROM billing.bill WHERE id = (SELECT min(id::text)::uuid FROM billing.bill)"),
+    (
+        "I7",
+        "UPDATE billing.bill SET patient_id = gen_random_uuid() WHERE id = (SELECT min(id::text)::uuid FROM billing.bill)",
+    ),
+    ("I8", "DELETE FROM notification.inbox WHERE event_id = (SELECT event_id FROM notification.delivery LIMIT 1)"),
+    (
+        "I9",
+        "INSERT INTO billing.payment SELECT (jsonb_populate_record(p, jsonb_build_object('id', gen_random_uuid()))).*
+         FROM billing.payment p LIMIT 1",
+    ),
+    (
+        "I10",
+        "UPDATE billing.bill SET paid = paid - 1 WHERE id = (SELECT min(id::text)::uuid FROM billing.bill WHERE paid > 0)",
+    ),
+    (
+        "I10",
+        "UPDATE billing.bill SET total = total + 1 WHERE id = (SELECT min(id::text)::uuid FROM billing.bill)",
+    ),
+    (
+        "I12",
+        "UPDATE billing.outbox SET payload = jsonb_set(payload, '{amount,amount}', '\"0.01\"')
+         WHERE seq = (SELECT min(seq) FROM billing.outbox WHERE topic = 'payment.completed' AND payload -> 'amount' ->> 'amount' <> '0.01')",
+    ),
+    ("I12", "DELETE FROM billing.outbox WHERE seq = (SELECT min(seq) FROM billing.outbox WHERE topic = 'payment.failed')"),
+    (
+        "I13",
+        "ALTER TABLE notification.delivery DROP CONSTRAINT delivery_once;
+         INSERT INTO notification.delivery SELECT (jsonb_populate_record(d, jsonb_build_object('id', gen_random_uuid()))).*
+         FROM notification.delivery d LIMIT 1",
+    ),
+    ("I13", "DELETE FROM notification.delivery WHERE id = (SELECT min(id::text)::uuid FROM notification.delivery)"),
+    (
+        "I14",
+        "UPDATE billing.outbox SET version = 0 WHERE seq = (SELECT max(seq) FROM billing.outbox WHERE topic = 'payment.completed'
+             AND aggregate IN (SELECT aggregate FROM billing.outbox WHERE topic = 'payment.completed' GROUP BY 1 HAVING count(*) > 1))",
+    ),
+    (
+        "I16",
+        "UPDATE bus.group_offset SET next_offset = next_offset - 1
+         WHERE ctid = (SELECT min(ctid) FROM bus.group_offset WHERE \"group\" = 'billing' AND next_offset > 0)",
+    ),
+    (
+        "I16",
+        "UPDATE patient.outbox_relay SET snapshot = '3:3:'",
+    ),
+    (
+        "I17",
+        "UPDATE appointment.appointment SET status = 'cancelled' WHERE id = (SELECT min(id::text)::uuid FROM appointment.appointment)",
+    ),
+    (
+        "I20",
+        "UPDATE billing.payment SET status = 'failed', failure = 'declined' WHERE id = (SELECT min(p.id::text)::uuid FROM billing.payment p
+             JOIN billing.idempotency i ON (i.key, i.caller, i.route) = (p.key, p.caller, p.route) WHERE p.status = 'succeeded')",
+    ),
+    (
+        "I20",
+        "DELETE FROM billing.payment WHERE id = (SELECT min(p.id::text)::uuid FROM billing.payment p
+             JOIN billing.idempotency i ON (i.key, i.caller, i.route) = (p.key, p.caller, p.route) WHERE p.status = 'succeeded')",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_each_invariant_that_is_broken_on_purpose() {
+    let mut platform = Platform::start();
+    assert!(platform.import(8).output().unwrap().status.success());
+    platform.must(&["demo", "--pause-ms", "0"]);
+    assert!(platform.verify().status.success());
+    platform.stop();
+    let dir = platform.data().join("postgres");
+    let cluster = tokio::task::block_in_place(|| {
+        Cluster::open(&Options { dir, ..Options::default() }).unwrap()
+    });
+
+    assert_eq!(violated(&cluster.owner_url("hospital"), "0"), Vec::<String>::new());
+    let admin = connect(&cluster.owner_url("postgres")).await;
+    for (place, (id, change)) in BREAKAGES.into_iter().enumerate() {
+        let name = format!("broken_{place}");
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE hospital STRATEGY FILE_COPY"))
+            .await
+            .unwrap();
+        let url = cluster.owner_url(&name);
+        let broken = connect(&url).await;
+        // Without foreign keys and triggers: somebody who may do everything.
+        let change = format!("SET session_replication_role = replica; {change}");
+        broken.batch_execute(&change).await.unwrap_or_else(|e| panic!("{id}: {change}: {e:?}"));
+        drop(broken);
+        let found = violated(&url, "0");
+        assert!(
+            found.iter().any(|found| found == id),
+            "{id} is broken by {change}; found were {found:?}"
+        );
+        admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    }
+    a_transaction_left_open_is_found(&cluster).await;
+    tokio::task::block_in_place(|| cluster.stop());
+}
+
+async fn a_transaction_left_open_is_found(cluster: &Cluster) {
+    let url = cluster.owner_url("hospital");
+    let client = connect(&url).await;
+    client.batch_execute("BEGIN").await.unwrap();
+    hospital_testkit::eventually("the open transaction to count", async || {
+        violated(&url, "0").contains(&"I15".to_owned()).then_some(())
+    })
+    .await;
+}
+
+/// The ids of the invariants that `verify` says are violated; its exit code says the same.
+fn violated(url: &str, wait: &str) -> Vec<String> {
+    let output = Command::new(HOSPITAL)
+        .args(["verify", "--json", "--wait", wait, "--database-url", url])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let broken: Vec<String> = told["invariants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|verdict| verdict["violations"] != serde_json::json!([]))
+        .map(|verdict| verdict["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(output.status.code(), Some(i32::from(!broken.is_empty())));
+    assert_eq!(told["good"], broken.is_empty());
+    broken
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "ends with the client")]
+    tokio::spawn(connection);
+    client
+}
