@@ -39,7 +39,7 @@ pub(crate) struct VerifyArgs {
     kafka: Option<String>,
 }
 
-/// How long after a look that found something the second one is.
+/// How long after a look that found something the second one is; less where `--wait` is less.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How many violations of an invariant are collected.
 const VIOLATIONS_MAX: usize = 1000;
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &VerifyArgs, platform: &PlatformArgs) -> anyhow::R
     let mut verdicts = look(&client, &bus, patience).await?;
     if verdicts.iter().any(|v| !v.violations.is_empty()) {
         // While people work, what was under way at the first look is done at the second. What stays is a violation.
-        tokio::time::sleep(SECOND_LOOK).await;
+        tokio::time::sleep(SECOND_LOOK.min(patience)).await;
         let again = look(&client, &bus, patience).await?;
         for (verdict, again) in verdicts.iter_mut().zip(&again) {
             verdict.violations.retain(|violation| again.violations.contains(violation));

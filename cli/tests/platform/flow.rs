@@ -70,8 +70,8 @@ async fn every_service_tells_of_its_health_its_figures_and_its_api() {
         for (path, word) in [
             ("/health/live", ""),
             ("/health/ready", "database"),
-            ("/metrics", "# TYPE"),
-            ("/openapi.json", "\"openapi\""),
+            ("/metrics", "# type service_info gauge"),
+            ("/openapi.json", "\"openapi\":"),
             ("/docs", "<html"),
         ] {
             let answer = client().get(format!("{base}{path}")).send().await.unwrap();

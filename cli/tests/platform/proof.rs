@@ -80,7 +80,7 @@ const BREAKAGES: [Breakage; 25] = [
     ),
     (
         "I17",
-        "UPDATE appointment.appointment SET status = 'cancelled' WHERE id = (SELECT min(id::text)::uuid FROM appointment.appointment)",
+        "UPDATE appointment.appointment SET status = 'cancelled', cancelled_by = 'hospital' WHERE id = (SELECT min(id::text)::uuid FROM appointment.appointment)",
     ),
     (
         "I20",
