@@ -8,12 +8,14 @@ async fn killed_during_the_import(victim: &str) {
     let mut import = platform.import(4).spawn().unwrap();
     let (mut kills, mut last) = (0, None);
     while import.try_wait().unwrap().is_none() {
-        let pid = platform.pid(victim);
-        if pid.is_some() && pid != last && kills < 4 {
+        if let Some(pid) = platform.pid(victim)
+            && last != Some(pid)
+            && kills < 4
+        {
             // Not at the very beginning of its life: some work should be under way.
             tokio::time::sleep(Duration::from_millis(120)).await;
-            signal("KILL", pid.unwrap());
-            (kills, last) = (kills + 1, pid);
+            signal("KILL", pid);
+            (kills, last) = (kills + 1, Some(pid));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

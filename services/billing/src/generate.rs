@@ -65,7 +65,7 @@ fn bill(tx: &Tx<Poison>, facts: &AppointmentFacts, pricing: Pricing, currency: C
         appointment: facts.appointment_id,
         patient: facts.patient_id,
         status,
-        total: line.as_ref().map_or(Money::zero(currency), |line| line.amount),
+        total: line.as_ref().map_or_else(|| Money::zero(currency), |line| line.amount),
         lines: line.into_iter().collect(),
         paid: Money::zero(currency),
         reserved: Money::zero(currency),

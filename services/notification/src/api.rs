@@ -12,7 +12,7 @@ use hospital_kit::{
 };
 use hospital_types::{Notification, NotificationId, Role, Roles};
 use serde::Deserialize;
-use utoipa::{IntoParams, openapi::OpenApi};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -44,7 +44,7 @@ impl Permission for Readers {
 }
 
 /// Which messages; everything given must hold.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 struct NotificationQuery {

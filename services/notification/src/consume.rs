@@ -97,6 +97,7 @@ impl Notifications {
     }
 }
 
+#[derive(Clone, Copy)]
 struct About {
     patient: PatientId,
     appointment: Option<AppointmentId>,

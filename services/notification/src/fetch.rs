@@ -50,7 +50,7 @@ impl Fetcher {
                     continue;
                 }
                 Err(e) => {
-                    tracing::warn!(error = %e, "contact points cannot be fetched at the moment")
+                    tracing::warn!(error = %e, "contact points cannot be fetched at the moment");
                 }
             }
             tokio::select! {

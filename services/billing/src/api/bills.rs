@@ -9,7 +9,7 @@ use hospital_kit::{
 };
 use hospital_types::{Bill as BillKind, BillId, Faults, MoneyInput, text};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{App, BillingManagers, MoneyReaders, bad_query};
 use crate::{
@@ -55,7 +55,7 @@ pub(super) async fn show(
 }
 
 /// Which bills; everything given must hold.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct BillQuery {

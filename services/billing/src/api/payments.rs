@@ -14,7 +14,7 @@ use hospital_kit::{
 use hospital_types::{Actor, Faults, MoneyInput, Payment as PaymentKind, PaymentId, Role, text};
 use serde::Deserialize;
 use tokio::time::timeout;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{App, MoneyReaders, Payers, bad_query};
 use crate::{
@@ -90,7 +90,7 @@ impl PayBody {
             self.card_token.as_deref().map(|token| faults.take("/cardToken", text(token, 128)));
         match (method, &card_token) {
             (Some(PaymentMethod::Card), None) => {
-                faults.push("/cardToken", "must be given for a card")
+                faults.push("/cardToken", "must be given for a card");
             }
             (
                 Some(PaymentMethod::Cash | PaymentMethod::Cheque | PaymentMethod::Transfer),
@@ -231,7 +231,7 @@ pub(super) async fn show(
 }
 
 /// Which payments; everything given must hold.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct PaymentQuery {

@@ -9,7 +9,7 @@ use hospital_kit::{
 };
 use hospital_types::{Faults, MoneyInput, text};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{App, BillingManagers};
 use crate::{
@@ -75,7 +75,7 @@ pub(super) async fn put(
 }
 
 /// What part of the price list.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ServiceTypeQuery {
