@@ -1,0 +1,12 @@
+//! The billing service over HTTP and events, on a real database.
+
+#![cfg(test)]
+
+mod access;
+mod bad_input;
+mod bills;
+mod cards;
+mod payments;
+mod races;
+mod reading;
+mod till;
