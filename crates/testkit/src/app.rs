@@ -17,7 +17,7 @@ use hospital_types::{EventId, PatientId, Role, Roles};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{TestDb, database_from, eventually};
 
@@ -59,6 +59,12 @@ impl Response {
     pub fn id(&self) -> &str {
         self.body["id"].as_str().unwrap_or_else(|| panic!("no id in {}", self.text))
     }
+}
+
+/// A second process of a service; see [`TestApp::replica`].
+pub struct Replica {
+    pub base: String,
+    _stop: DropGuard,
 }
 
 impl TestApp {
@@ -141,6 +147,26 @@ impl TestApp {
             let ended = tokio::time::timeout(Duration::from_secs(10), run).await;
             assert!(ended.is_ok(), "the service did not stop in ten seconds");
         }
+    }
+
+    /// Another process of the same service, as far as the database and the bus can tell. It ends when it is dropped.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn replica(&self, build: Build) -> Replica {
+        let (stop, config) = (self.stop.child_token(), Arc::clone(&self.context.config));
+        let context = Context::new(config, self.group, Clock::system())
+            .expect("the settings are the first's");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let until = stop.clone();
+        #[expect(clippy::disallowed_methods, reason = "stopped when the replica is dropped")]
+        tokio::spawn(async move {
+            if let Err(e) = service::run(context, build, listener, until).await {
+                tracing::error!(error = %e, "the replica ended");
+            }
+        });
+        Replica { base, _stop: stop.drop_guard() }
     }
 
     pub fn clock(&self) -> &Clock {

@@ -4,6 +4,6 @@ mod app;
 mod database;
 mod eventually;
 
-pub use app::{Response, TestApp, read};
+pub use app::{Replica, Response, TestApp, read};
 pub use database::{TestDb, database_from, empty_database};
 pub use eventually::eventually;

@@ -1,0 +1,10 @@
+//! The notification service by events and over HTTP, on a real database, with a mailbox or a scripted mail server.
+
+#![cfg(test)]
+
+mod contacts;
+mod kinds;
+mod mail_server;
+mod post;
+mod reading;
+mod sending;

@@ -1,0 +1,166 @@
+use hospital_testkit::eventually;
+
+use crate::{
+    mail_server::{MailServer, Mood, header},
+    post::Post,
+};
+
+async fn with_server(script: &[Mood]) -> (Post, MailServer) {
+    let server = MailServer::start(script).await;
+    let smtp = server.config();
+    let post = Post::with(|config| {
+        config.notification.smtp = Some(smtp);
+        config.notification.retry_after_s = vec![0, 0, 0];
+    })
+    .await;
+    (post, server)
+}
+
+#[tokio::test]
+async fn a_mail_server_gets_a_proper_letter() {
+    let (post, server) = with_server(&[Mood::Accepts]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    let messages = post.told(patient, &["sent"]).await;
+    let letters = server.taken();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(header(&letters[0], "To"), "zoe@example.org");
+    assert_eq!(header(&letters[0], "Subject"), "Your appointment - Sturdy Memorial");
+    let id = messages[0]["id"].as_str().unwrap();
+    assert_eq!(header(&letters[0], "Message-ID"), format!("<{id}@hospital.example>"));
+    assert!(letters[0].contains("17 May 2035"));
+    assert_eq!((&messages[0]["attempts"], messages[0]["sentAt"].is_string()), (&1.into(), true));
+}
+
+#[tokio::test]
+async fn a_busy_mail_server_is_tried_again_until_it_takes_the_message() {
+    let (post, server) = with_server(&[Mood::Busy, Mood::Busy, Mood::Accepts]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    let messages = post.told(patient, &["sent"]).await;
+    assert_eq!((&messages[0]["attempts"], server.taken().len()), (&3.into(), 1));
+}
+
+#[tokio::test]
+async fn a_refused_message_is_dead_at_once_and_holds_nobody_up() {
+    let (post, server) = with_server(&[Mood::Refuses, Mood::Accepts]).await;
+    let gone = post.patient(Some("gone@example.org")).await;
+    post.booked(gone).await;
+    let messages = post.told(gone, &["dead"]).await;
+    assert_eq!(
+        (&messages[0]["attempts"], &messages[0]["sentAt"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    assert_eq!(server.taken().len(), 1);
+    let reason: String = post
+        .app
+        .db
+        .value("SELECT error FROM notification.delivery WHERE status = 'dead'")
+        .await
+        .unwrap();
+    assert_eq!(reason, "the mail server: 550");
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_for_good_makes_the_message_dead_in_the_end() {
+    let (post, server) = with_server(&[Mood::Busy]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    let messages = post.told(patient, &["dead"]).await;
+    assert_eq!((&messages[0]["attempts"], server.taken().len()), (&4.into(), 0));
+}
+
+#[tokio::test]
+async fn a_line_that_drops_after_the_message_repeats_it_under_the_same_id() {
+    let (post, server) = with_server(&[Mood::DropsAfterData, Mood::Accepts]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    let letters = server.taken();
+    assert_eq!((letters.len(), &letters[0]), (2, &letters[1]));
+}
+
+#[tokio::test]
+async fn a_mailbox_holds_the_same_letters() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    let messages = post.told(patient, &["sent"]).await;
+    let mailbox = post.mailbox();
+    let letter = &mailbox[&format!("{}.eml", messages[0]["id"].as_str().unwrap())];
+    assert!(letter.contains("To: zoe@example.org") && letter.contains("17 May 2035"), "{letter}");
+}
+
+#[tokio::test]
+async fn a_mailbox_that_cannot_be_written_is_tried_again() {
+    let dir = tempdir();
+    let blocked = dir.join("mailbox");
+    std::fs::write(&blocked, "a file where a directory should be").unwrap();
+    let mailbox = blocked.clone();
+    let post = Post::with(|config| {
+        config.notification.mailbox_dir = mailbox;
+        config.notification.retry_after_s = vec![0; 1000];
+    })
+    .await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    eventually("a second attempt", async || {
+        let messages = post.messages(patient).await;
+        let first = messages.first()?;
+        (first["attempts"].as_i64() >= Some(2) && first["status"] == "pending").then_some(())
+    })
+    .await;
+    std::fs::remove_file(&blocked).unwrap();
+    post.told(patient, &["sent"]).await;
+    assert_eq!(post.mailbox().len(), 1);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+fn tempdir() -> std::path::PathBuf {
+    let dir =
+        std::env::temp_dir().join(format!("hospital-mailbox-{}", hospital_types::EventId::new()));
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn what_a_dead_sender_had_claimed_is_sent_by_another_when_its_time_is_over() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    // Claimed by a process that died: tried once, and due again only after its minute.
+    let trap = "CREATE FUNCTION notification.claim() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN new.attempts := 1; new.next_attempt_at := now() + interval '1 minute'; RETURN new; END $$;
+                CREATE TRIGGER claim BEFORE INSERT ON notification.delivery FOR EACH ROW EXECUTE FUNCTION notification.claim()";
+    post.app.db.execute(trap).await.unwrap();
+    post.booked(patient).await;
+    post.app.consumed("appointment.booked").await;
+    post.told(patient, &["pending"]).await;
+    post.app.db.execute("UPDATE notification.delivery SET next_attempt_at = now()").await.unwrap();
+    let messages = post.told(patient, &["sent"]).await;
+    assert_eq!((&messages[0]["attempts"], post.mailbox().len()), (&2.into(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_send_each_message_once() {
+    let server = MailServer::start(&[Mood::Accepts]).await;
+    let smtp = server.config();
+    let post = Post::with(|config| config.notification.smtp = Some(smtp)).await;
+    let replica = post.app.replica(hospital_notification::service).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    for _ in 0..60 {
+        post.booked(patient).await;
+    }
+    eventually("all messages to be sent", async || {
+        let sent = "SELECT count(*) FROM notification.delivery WHERE status = 'sent'";
+        (post.app.db.value::<i64>(sent).await.unwrap() == 60).then_some(())
+    })
+    .await;
+    let letters = server.taken();
+    let ids: std::collections::HashSet<&str> =
+        letters.iter().map(|l| header(l, "Message-ID")).collect();
+    assert_eq!((letters.len(), ids.len()), (60, 60));
+    drop(replica);
+}
