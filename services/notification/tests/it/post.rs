@@ -29,10 +29,13 @@ use hospital_types::{
 };
 use serde_json::{Value, json};
 
+/// A version and an address.
+type Known = (i32, Option<String>);
+
 /// Patients as the patient service would tell of them: version and address.
 #[derive(Clone, Default)]
 pub(crate) struct Patients {
-    known: Arc<Mutex<HashMap<PatientId, (i32, Option<String>)>>>,
+    known: Arc<Mutex<HashMap<PatientId, Known>>>,
     down: Arc<AtomicBool>,
 }
 
