@@ -2,8 +2,10 @@
 //!
 //! The owner makes the schema, the service's role and its rights; the role itself may only use what is in its schema.
 
+use std::time::Duration;
+
 use refinery::{Migration, Runner};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::{db::Db, outcome::Broken, sql};
 
@@ -38,7 +40,7 @@ impl Schema {
         let mut client = connect(owner_url).await?;
         let schema = self.name;
         let failed = |e| Broken::defect("migrating a schema", e);
-        // Roles belong to the whole server, so the lock does too: databases of one server share it by living in one place.
+        // One at a time in this database.
         client
             .batch_execute("SELECT pg_advisory_lock(hashtextextended('hospital migrate', 0))")
             .await
@@ -122,12 +124,21 @@ async fn create_role(client: &Client, role: &str, password: Option<&str>) -> Res
             .query("SELECT 1 FROM pg_roles WHERE rolname = $1 AND rolcanlogin", &[&role])
             .await
             .map_err(failed)?;
-        // Only when it is new: altering a role that another database's migration alters at the same moment fails.
+        // Only when it is new, so that a role that is in use is left alone.
         if rows.is_empty() {
-            client
-                .batch_execute(&format!("ALTER ROLE {role} LOGIN PASSWORD '{quoted}'"))
-                .await
-                .map_err(failed)?;
+            let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{quoted}'");
+            let mut altered = client.batch_execute(&alter).await;
+            // Roles belong to the server: a migration of another of its databases may alter this one at the same moment, and PostgreSQL then
+            // fails one of the two.
+            for _ in 0..10 {
+                let Err(e) = &altered else { break };
+                if e.code() != Some(&SqlState::INTERNAL_ERROR) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                altered = client.batch_execute(&alter).await;
+            }
+            altered.map_err(failed)?;
         }
     }
     Ok(())

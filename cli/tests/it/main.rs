@@ -1,0 +1,8 @@
+//! What the executable promises without a platform running: isolation of the schemas, documents, words on bad use.
+
+#![cfg(test)]
+
+mod isolation;
+mod usage;
+
+const HOSPITAL: &str = env!("CARGO_BIN_EXE_hospital");
