@@ -42,6 +42,9 @@ impl Received {
     }
 }
 
+/// The largest record that is taken, in bytes of key, headers and value: what Kafka takes unless told otherwise.
+pub const RECORD_BYTES_MAX: usize = 1_000_000;
+
 /// A topic as the platform wants it.
 #[derive(Clone, Debug)]
 pub struct TopicSpec {

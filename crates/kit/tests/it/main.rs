@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests spawn what ends with them")]
 
+mod bus;
 mod doors;
 mod relay;
 mod support;

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio_postgres::{AsyncMessage, NoTls, Row, types::Json};
 
-use super::{Bus, BusError, Consumer, Position, Received, Record, TopicSpec};
+use super::{Bus, BusError, Consumer, Position, RECORD_BYTES_MAX, Received, Record, TopicSpec};
 use crate::{db::is_unavailable, outcome::Broken};
 
 /// The channel on which publishers wake consumers.
@@ -175,6 +175,11 @@ impl PostgresBus {
     }
 }
 
+fn bytes(record: &Record) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    record.key.len() + headers + record.value.len()
+}
+
 /// Listens for publishers and counts them up; connects again when the server was away.
 async fn listen(config: tokio_postgres::Config, wake: watch::Sender<u64>) {
     loop {
@@ -233,6 +238,13 @@ impl Bus for PostgresBus {
     }
 
     async fn publish(&self, records: Vec<Record>) -> Result<(), BusError> {
+        if let Some(record) = records.iter().find(|record| bytes(record) > RECORD_BYTES_MAX) {
+            return Err(BusError::Refused(format!(
+                "a record of {} bytes for {} is larger than {RECORD_BYTES_MAX}",
+                bytes(record),
+                record.topic
+            )));
+        }
         if records.is_empty() {
             return Ok(());
         }
