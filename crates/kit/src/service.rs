@@ -148,7 +148,7 @@ pub async fn run(
         tracing::debug!(name, "task started");
         background.spawn(task(working.clone()));
     }
-    background.spawn(forget(context.db.clone(), working.clone()));
+    background.spawn(forget(context.db.clone(), SharedBus::clone(&context.bus), working.clone()));
     let relays = TaskTracker::new();
     relays.spawn(relay_of(&context, relaying.clone()));
     let server_settings = ServerSettings {
@@ -256,10 +256,13 @@ async fn ensure_topics(bus: SharedBus, topics: Vec<TopicSpec>, stop: Cancellatio
     }
 }
 
-/// Forgets old idempotency keys, now and then.
-async fn forget(db: Db, stop: CancellationToken) {
+/// Forgets old idempotency keys, and what is past the bus's retention, now and then.
+async fn forget(db: Db, bus: SharedBus, stop: CancellationToken) {
     while tokio::time::timeout(Duration::from_secs(600), stop.cancelled()).await.is_err() {
         while matches!(idempotency::forget_old(&db).await, Ok(n) if n > 0) {}
+        if let Err(e) = bus.maintain().await {
+            tracing::warn!(error = %e, "the bus keeps what is past its retention for the moment");
+        }
     }
 }
 

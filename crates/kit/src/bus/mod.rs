@@ -103,6 +103,11 @@ pub trait Bus: Send + Sync {
         to: Position,
     ) -> Result<(), BusError>;
 
+    /// Removes what is past its topic's retention, where the bus does not do that by itself. Called now and then by every service.
+    async fn maintain(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
     /// How many records of the topic the group has still to commit, per partition.
     async fn lag(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, BusError>;
 

@@ -14,7 +14,7 @@ use serde::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Problem;
+use super::{Problem, strict::Strict};
 
 /// The largest body that is read, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 65_536;
@@ -159,8 +159,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if let Err(e) = unique {
         return Err(malformed(&e));
     }
-    let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(deserializer).map_err(|e| {
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
+    serde_path_to_error::deserialize(Strict(&value)).map_err(|e| {
         let pointer: String = e.path().iter().map(segment).collect();
         let reason = e.inner().to_string();
         // serde's text ends in the place, which the pointer says better; it may quote the value, which is not repeated.

@@ -10,6 +10,7 @@ mod problems;
 mod query;
 mod request;
 mod server;
+mod strict;
 mod trace;
 
 pub use self::{

@@ -7,3 +7,4 @@ mod bus;
 mod doors;
 mod relay;
 mod support;
+mod transport;

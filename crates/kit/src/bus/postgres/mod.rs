@@ -158,21 +158,6 @@ impl PostgresBus {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), n);
         Ok(n)
     }
-
-    /// Removes what is past its topic's retention, a bounded number at a time. Gives how many went.
-    pub async fn prune(&self) -> Result<u64, BusError> {
-        let connection = self.connection().await?;
-        connection
-            .execute(
-                "DELETE FROM bus.message m USING (
-                     SELECT m.topic, m.partition, m.\"offset\" FROM bus.message m JOIN bus.topic t ON t.name = m.topic
-                     WHERE m.created_at < now() - make_interval(secs => t.retention_s) LIMIT 10000) old
-                 WHERE (m.topic, m.partition, m.\"offset\") = (old.topic, old.partition, old.\"offset\")",
-                &[],
-            )
-            .await
-            .map_err(|e| failed(&e))
-    }
 }
 
 fn bytes(record: &Record) -> usize {
@@ -281,6 +266,22 @@ impl Bus for PostgresBus {
         )
         .await?;
         Ok(Box::new(member))
+    }
+
+    async fn maintain(&self) -> Result<(), BusError> {
+        // The oldest of each partition, by its key: nothing is read of a partition whose oldest is young.
+        const PRUNE: &str = "WITH gone AS (
+                DELETE FROM bus.message m USING (
+                     SELECT first.topic, first.partition, first.\"offset\"
+                     FROM bus.partition p JOIN bus.topic t ON t.name = p.topic AND t.retention_s IS NOT NULL,
+                          LATERAL (SELECT f.topic, f.partition, f.\"offset\", f.created_at FROM bus.message f
+                                   WHERE f.topic = p.topic AND f.partition = p.partition ORDER BY f.\"offset\" LIMIT 1000) first
+                     WHERE first.created_at < now() - make_interval(secs => t.retention_s)) old
+                WHERE (m.topic, m.partition, m.\"offset\") = (old.topic, old.partition, old.\"offset\") RETURNING 1
+             ) SELECT count(*) FROM gone";
+        // A bounded number at a time, so that no transaction is long.
+        while self.query(PRUNE, &[]).await?.first().is_some_and(|row| row.get::<_, i64>(0) > 0) {}
+        Ok(())
     }
 
     async fn ready(&self) -> Result<(), BusError> {

@@ -9,6 +9,10 @@ mod records;
 macro_rules! facts {
     ($($module:ident::$fact:ident,)*) => {
         mod postgres {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn what_is_past_its_retention_goes() {
+                super::records::what_is_past_its_retention_goes(super::fixtures::Place::postgres().await).await;
+            }
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $fact() {

@@ -170,3 +170,24 @@ pub(crate) async fn a_bus_that_is_away_says_so_and_does_not_hang(place: Place) {
     assert!(bus.publish(vec![record("t", "k", "v")]).await.is_err());
     assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
 }
+
+/// Kafka sees to this by itself.
+pub(crate) async fn what_is_past_its_retention_goes(place: Place) {
+    let Place::Postgres(db) = &place else { return };
+    let (bus, short, ever) = (place.open(), unique("short"), place.topic(2).await);
+    let retention = Some(Duration::from_secs(3600));
+    let spec = TopicSpec { name: short.clone(), partitions: 2, retention };
+    bus.ensure_topics(&[spec]).await.unwrap();
+    for topic in [&short, &ever] {
+        bus.publish(records(topic, "old", 2500)).await.unwrap();
+    }
+    db.execute("UPDATE bus.message SET created_at = now() - interval '2 hours'").await.unwrap();
+    bus.publish(records(&short, "new", 3)).await.unwrap();
+    bus.maintain().await.unwrap();
+    let left = bus.read(&short, Position::Beginning).await.unwrap();
+    assert_eq!(values(&left), ["new-0", "new-1", "new-2"]);
+    assert_eq!(bus.read(&ever, Position::Beginning).await.unwrap().len(), 2500);
+    // A group that was behind goes on with what is left.
+    let mut member = bus.subscribe(&unique("group"), &[&short]).await.unwrap();
+    assert_eq!(super::fixtures::poll_all(&mut member, 3).await.len(), 3);
+}
