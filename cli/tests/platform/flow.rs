@@ -89,6 +89,83 @@ async fn every_service_tells_of_its_health_its_figures_and_its_api() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_every_document_asks_who_is_there_and_never_breaks() {
+    let platform = Platform::start();
+    let token = |role: &str| platform.must(&["token", "--role", role]).trim().to_owned();
+    let nobodys = token("service");
+    let everybodys = platform.must(&[
+        "token",
+        "--role",
+        "admin",
+        "--role",
+        "cashier",
+        "--role",
+        "billing-manager",
+        "--role",
+        "practitioner",
+    ]);
+    let mut operations = 0;
+    for (port, service) in (1..).zip(["patient", "appointment", "billing", "notification"]) {
+        let base = format!("http://127.0.0.1:{}", platform.base_port + port);
+        let document: Value = client()
+            .get(format!("{base}/openapi.json"))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                operations += 1;
+                let id = "018f4c5e-0000-7000-8000-000000000001";
+                let url = format!("{base}{}", path.replace("{id}", id).replace("{code}", "x"));
+                let method = method.to_uppercase().parse::<reqwest::Method>().unwrap();
+                let what = format!("{service} {method} {path}");
+                assert!(
+                    operation["summary"].is_string() || operation["description"].is_string(),
+                    "{what}"
+                );
+                let ask = async |token: &str, body: &'static str| {
+                    let mut request =
+                        client().request(method.clone(), &url).header("idempotency-key", "walk");
+                    if !token.is_empty() {
+                        request = request.bearer_auth(token.trim());
+                    }
+                    if method != reqwest::Method::GET {
+                        request = request.header("content-type", "application/json").body(body);
+                    }
+                    let answer = request.send().await.unwrap();
+                    let (status, kind) =
+                        (answer.status().as_u16(), answer.headers()["content-type"].clone());
+                    assert!(
+                        status < 400 || kind == "application/problem+json",
+                        "{what}: {status} as {kind:?}"
+                    );
+                    (status, answer.text().await.unwrap())
+                };
+                assert_eq!(ask("", "{}").await.0, 401, "{what}");
+                assert_eq!(ask("x.y.z", "{}").await.0, 401, "{what}");
+                let (status, _) = ask(&nobodys, "{}").await;
+                // Services ask for patients, and for nothing else.
+                assert!(status == 403 || what == "patient GET /patients/{id}", "{what}: {status}");
+                for body in ["{}", "[]", "null", "{\"id\": 1}"] {
+                    let (status, text) = ask(&everybodys, body).await;
+                    assert!(status < 500 && status != 401, "{what} with {body}: {status} {text}");
+                    assert!(
+                        method == reqwest::Method::GET || status >= 400,
+                        "{what} with {body}: {text}"
+                    );
+                    assert_eq!(ask(&everybodys, body).await.0, status, "{what} with {body}, again");
+                }
+            }
+        }
+    }
+    assert!(operations >= 25, "{operations} operations were walked");
+    assert!(platform.verify().status.success());
+}
+
 /// All that is there, as it is answered.
 async fn everything(platform: &Platform) -> Vec<Vec<Value>> {
     let mut all = Vec::new();

@@ -56,7 +56,7 @@ pub(crate) fn routes(ctx: &Context) -> Result<(Router, OpenApi), Broken> {
     Ok((routes.with_state(app), document))
 }
 
-/// Everybody who works here, the patients, who see what is theirs, and the other services.
+/// Everybody who works here, and the patients, who see what is theirs.
 struct Readers;
 impl Permission for Readers {
     const ROLES: Roles = Roles::of(&[
@@ -66,7 +66,6 @@ impl Permission for Readers {
         Role::BillingManager,
         Role::Patient,
         Role::Admin,
-        Role::Service,
     ]);
 }
 

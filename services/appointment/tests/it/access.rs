@@ -17,7 +17,6 @@ async fn every_request_needs_a_token_and_a_role_that_may() {
         Role::BillingManager,
         Role::Patient,
         Role::Admin,
-        Role::Service,
     ];
     let bookers = [Role::FrontDesk, Role::Patient, Role::Admin];
     let visits = [Role::FrontDesk, Role::Practitioner, Role::Admin];

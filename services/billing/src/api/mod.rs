@@ -70,7 +70,6 @@ impl Permission for MoneyReaders {
         Role::FrontDesk,
         Role::Patient,
         Role::Admin,
-        Role::Service,
     ]);
 }
 
