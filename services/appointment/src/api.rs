@@ -3,7 +3,6 @@
 mod appointments;
 mod lists;
 mod practitioners;
-mod problems;
 mod steps;
 
 use axum::Router;

@@ -2,28 +2,32 @@
 //!
 //! `acks=all` and an idempotent producer; offsets are committed by hand, after the database.
 
+mod member;
+mod read;
+
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{
-        BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer,
-    },
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
-use tokio::sync::mpsc;
 
+use self::{
+    member::Member,
+    read::{at_time, read_all},
+};
 use super::{Bus, BusError, Consumer, Position, Received, Record, TopicSpec};
 use crate::config::BusConfig;
 
@@ -196,14 +200,23 @@ impl Bus for KafkaBus {
             }
         }
         let reader = self.reader("hospital-admin")?;
-        let specs = topics.to_vec();
+        let (specs, replication) = (topics.to_vec(), self.replication_factor);
         blocking(move || {
             for spec in &specs {
-                let found = partitions_of(&reader, &spec.name)?.len();
-                if i32::try_from(found) != Ok(spec.partitions) {
-                    let (name, wanted) = (&spec.name, spec.partitions);
+                let (name, wanted) = (&spec.name, spec.partitions);
+                let metadata = reader.fetch_metadata(Some(name), CALL).map_err(|e| failed(&e))?;
+                let found = metadata.topics().iter().flat_map(|t| t.partitions());
+                let replicas: Vec<usize> = found.map(|p| p.replicas().len()).collect();
+                if i32::try_from(replicas.len()) != Ok(wanted) {
                     return Err(BusError::Refused(format!(
-                        "topic {name} has {found} partitions and the settings say {wanted}: set bus.partitions to what it has"
+                        "topic {name} has {} partitions and the settings say {wanted}: set bus.partitions to what it has",
+                        replicas.len()
+                    )));
+                }
+                if let Some(other) = replicas.iter().find(|n| i32::try_from(**n) != Ok(replication)) {
+                    return Err(BusError::Refused(format!(
+                        "topic {name} has {other} replicas and the settings say {replication}: set bus.replication_factor to what it has, \
+                         or reassign its partitions"
                     )));
                 }
             }
@@ -258,28 +271,7 @@ impl Bus for KafkaBus {
     }
 
     async fn subscribe(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Consumer>, BusError> {
-        let mut settings = self.settings.clone();
-        settings
-            .set("group.id", group)
-            .set("group.protocol", "classic")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "1000")
-            .set("max.poll.interval.ms", "600000")
-            .set("fetch.wait.max.ms", "50")
-            .set("topic.metadata.refresh.interval.ms", "5000");
-        let (revoked, revocations) = mpsc::unbounded_channel();
-        let consumer: StreamConsumer<Context> =
-            settings.create_with_context(Context { revoked }).map_err(|e| failed(&e))?;
-        consumer.subscribe(topics).map_err(|e| failed(&e))?;
-        Ok(Box::new(Member {
-            consumer: Some(Arc::new(consumer)),
-            revocations,
-            lost: HashSet::new(),
-        }))
+        Ok(Box::new(Member::join(self.settings.clone(), group, topics)?))
     }
 
     async fn ready(&self) -> Result<(), BusError> {
@@ -350,175 +342,5 @@ impl Bus for KafkaBus {
         let reader = self.reader("hospital-reader")?;
         let topic = topic.to_owned();
         blocking(move || read_all(&reader, &topic, from)).await
-    }
-}
-
-fn at_time(
-    reader: &BaseConsumer,
-    topic: &str,
-    partition: i32,
-    ms: i64,
-) -> Result<Option<i64>, BusError> {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(|e| failed(&e))?;
-    let found = reader.offsets_for_times(list, CALL).map_err(|e| failed(&e))?;
-    Ok(found.elements().first().and_then(|e| e.offset().to_raw()).filter(|o| *o >= 0))
-}
-
-fn read_all(reader: &BaseConsumer, topic: &str, from: Position) -> Result<Vec<Received>, BusError> {
-    let mut list = TopicPartitionList::new();
-    let mut ends = BTreeMap::new();
-    for p in partitions_of(reader, topic)? {
-        let (low, high) = reader.fetch_watermarks(topic, p, CALL).map_err(|e| failed(&e))?;
-        let begin = match from {
-            Position::Beginning => low,
-            Position::End => high,
-            Position::Offset(offset) => offset.clamp(low, high),
-            Position::Time(ms) => at_time(reader, topic, p, ms)?.unwrap_or(high),
-        };
-        if begin < high {
-            ends.insert(p, high);
-            list.add_partition_offset(topic, p, Offset::Offset(begin)).map_err(|e| failed(&e))?;
-        }
-    }
-    if ends.is_empty() {
-        return Ok(Vec::new());
-    }
-    reader.assign(&list).map_err(|e| failed(&e))?;
-    let mut all = Vec::new();
-    while !ends.is_empty() {
-        let Some(message) = reader.poll(CALL) else {
-            return Err(BusError::Unavailable(format!(
-                "topic {topic} was not read to its end in time"
-            )));
-        };
-        let record = received(&message.map_err(|e| failed(&e))?);
-        let Some(end) = ends.get(&record.partition).copied() else { continue };
-        if record.offset + 1 >= end {
-            ends.remove(&record.partition);
-        }
-        if record.offset < end {
-            all.push(record);
-        }
-    }
-    all.sort_by_key(|r| (r.partition, r.offset));
-    Ok(all)
-}
-
-/// Tells a member which partitions were taken from it.
-struct Context {
-    revoked: mpsc::UnboundedSender<(String, i32)>,
-}
-
-impl ClientContext for Context {}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            for element in partitions.elements() {
-                // A member that is gone needs no telling.
-                let _ = self.revoked.send((element.topic().to_owned(), element.partition()));
-            }
-        }
-    }
-}
-
-struct Member {
-    consumer: Option<Arc<StreamConsumer<Context>>>,
-    revocations: mpsc::UnboundedReceiver<(String, i32)>,
-    /// Partitions that were taken away since the last poll.
-    lost: HashSet<(String, i32)>,
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        // Closing leaves the group, which can take long when the brokers are away: not on the runtime's threads.
-        if let Some(consumer) = self.consumer.take() {
-            std::thread::spawn(move || drop(consumer));
-        }
-    }
-}
-
-impl Member {
-    fn consumer(&self) -> &Arc<StreamConsumer<Context>> {
-        self.consumer.as_ref().expect("taken only when dropped")
-    }
-
-    fn note_revocations(&mut self) {
-        while let Ok(partition) = self.revocations.try_recv() {
-            self.lost.insert(partition);
-        }
-    }
-}
-
-#[async_trait]
-impl Consumer for Member {
-    async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Received>, BusError> {
-        self.note_revocations();
-        self.lost.clear();
-        let consumer = Arc::clone(self.consumer());
-        let mut batch = Vec::new();
-        let first = tokio::time::timeout(wait, consumer.recv()).await;
-        if let Ok(message) = first {
-            batch.push(received(&message.map_err(|e| failed(&e))?));
-            // What is here already; nothing is waited for.
-            while batch.len() < max {
-                match futures_util::FutureExt::now_or_never(consumer.recv()) {
-                    Some(message) => batch.push(received(&message.map_err(|e| failed(&e))?)),
-                    None => break,
-                }
-            }
-        }
-        self.note_revocations();
-        let lost = &self.lost;
-        batch.retain(|r| !lost.contains(&(r.topic.clone(), r.partition)));
-        Ok(batch)
-    }
-
-    async fn commit(&mut self, done: &[Received]) -> Result<(), BusError> {
-        self.note_revocations();
-        let mut next: BTreeMap<(String, i32), i64> = BTreeMap::new();
-        for record in done {
-            let offset = next.entry((record.topic.clone(), record.partition)).or_default();
-            *offset = (*offset).max(record.offset + 1);
-        }
-        if next.is_empty() {
-            return Ok(());
-        }
-        if next.keys().any(|partition| self.lost.contains(partition)) {
-            return Err(BusError::Revoked);
-        }
-        let consumer = Arc::clone(self.consumer());
-        blocking(move || {
-            let mut list = TopicPartitionList::new();
-            for ((topic, partition), offset) in &next {
-                list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                    .map_err(|e| failed(&e))?;
-            }
-            consumer.commit(&list, CommitMode::Sync).map_err(|e| failed(&e))
-        })
-        .await
-    }
-
-    async fn rewind(&mut self) -> Result<(), BusError> {
-        let consumer = Arc::clone(self.consumer());
-        blocking(move || {
-            let assigned = consumer.assignment().map_err(|e| failed(&e))?;
-            if assigned.count() == 0 {
-                return Ok(());
-            }
-            let committed = consumer.committed_offsets(assigned, CALL).map_err(|e| failed(&e))?;
-            for element in committed.elements() {
-                let to = match element.offset() {
-                    Offset::Offset(offset) => Offset::Offset(offset),
-                    _ => Offset::Beginning,
-                };
-                consumer
-                    .seek(element.topic(), element.partition(), to, CALL)
-                    .map_err(|e| failed(&e))?;
-            }
-            Ok(())
-        })
-        .await
     }
 }

@@ -1,17 +1,17 @@
 use axum::extract::State;
 use hospital_contracts::{appointment::AppointmentView, patient::Identifier};
 use hospital_kit::{
-    http::{Allowed, Answer, Body, IdempotencyKey, PathId, Problem, not_null},
+    http::{
+        Allowed, Answer, Body, CreateProblems, IdempotencyKey, PathId, Problem, ReadProblems,
+        not_null,
+    },
     idempotency,
 };
 use hospital_types::{Actor, Appointment, Faults, Role, Sensitive, text};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{
-    App, Bookers, Readers,
-    problems::{CreateProblems, ReadProblems},
-};
+use super::{App, Bookers, Readers};
 use crate::{
     book::{Book, book as book_appointment},
     identifiers,

@@ -1,15 +1,14 @@
 use axum::extract::State;
 use hospital_contracts::appointment::{AppointmentStatus, AppointmentView, HistoryEntry};
 use hospital_contracts::patient::Identifier;
-use hospital_kit::http::{Allowed, Answer, Cursor, Limit, Page, PathId, Problem, Query};
+use hospital_kit::http::{
+    Allowed, Answer, Cursor, Limit, ListProblems, Page, PathId, Problem, Query, ReadProblems,
+};
 use hospital_types::{Actor, Appointment, AppointmentId, PatientId, PractitionerId, parse_date};
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{
-    App, Readers,
-    problems::{ListProblems, ReadProblems},
-};
+use super::{App, Readers};
 use crate::{
     identifiers::parse_filter,
     slot::local_day,

@@ -3,8 +3,8 @@ use hospital_contracts::appointment::PractitionerView;
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     http::{
-        Allowed, Answer, Body, Cursor, IdempotencyKey, Limit, Page, PathId, Problem, Query,
-        not_null,
+        Allowed, Answer, Body, CreateProblems, Cursor, IdempotencyKey, Limit, ListProblems, Page,
+        PathId, Problem, Query, ReadProblems, not_null,
     },
     idempotency,
 };
@@ -12,11 +12,7 @@ use hospital_types::{Faults, Practitioner, PractitionerId, Sensitive, text};
 use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::ToSchema;
 
-use super::{
-    Administrators, App, Readers,
-    lists::identifier,
-    problems::{CreateProblems, ListProblems, ReadProblems},
-};
+use super::{Administrators, App, Readers, lists::identifier};
 use crate::{
     identifiers,
     register_practitioner::{RegisterPractitioner, register_practitioner},

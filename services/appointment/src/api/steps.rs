@@ -1,14 +1,16 @@
 use axum::extract::State;
 use hospital_contracts::appointment::{AppointmentView, CancelledBy};
 use hospital_kit::{
-    http::{Allowed, Answer, Body, EmptyBody, IdempotencyKey, IfMatch, PathId, Problem},
+    http::{
+        Allowed, Answer, Body, EmptyBody, IdempotencyKey, IfMatch, PathId, Problem, StepProblems,
+    },
     idempotency,
 };
 use hospital_types::{Actor, Appointment, AppointmentId, Faults, Sensitive, text};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{App, Bookers, Visits, problems::StepProblems};
+use super::{App, Bookers, Visits};
 use crate::{
     advance::{Advance, Visit, advance},
     cancel::{Cancel, cancel as cancel_appointment},
