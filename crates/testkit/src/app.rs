@@ -83,7 +83,8 @@ impl TestApp {
     ) -> anyhow::Result<Self> {
         hospital_kit::client::install_tls_provider();
         let name = schema.name;
-        let db = database_from(name, async |url| {
+        // Not the bare name: a suite may have a template of its own called after the schema, without the bus.
+        let db = database_from(&format!("app {name}"), async |url| {
             schema.migrate(&url, Some(PASSWORD)).await?;
             postgres::install(&url, &[schema.role()]).await?;
             Ok(())
