@@ -18,6 +18,9 @@ packages=
 command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 && command -v make >/dev/null 2>&1 || packages="$packages build-essential"
 command -v curl >/dev/null 2>&1 || packages="$packages curl ca-certificates"
 [ -e /usr/include/zlib.h ] || packages="$packages zlib1g-dev"
+# Kafka's client speaks TLS and SASL with it.
+[ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev"
+command -v pkg-config >/dev/null 2>&1 || packages="$packages pkg-config"
 has_postgres || packages="$packages postgresql postgresql-contrib"
 
 if [ -n "$packages" ]; then

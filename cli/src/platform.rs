@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use hospital_kit::config::{BusConfig, BusKind, Config};
 use serde::{Deserialize, Serialize};
 
 /// Where the platform is. All commands that talk to one take these.
@@ -58,6 +59,8 @@ pub(crate) enum BusEntry {
     #[serde(rename_all = "camelCase")]
     Kafka {
         bootstrap_servers: String,
+        /// The configuration file, in which the cluster's TLS and SASL properties are.
+        config: Option<PathBuf>,
     },
 }
 
@@ -123,6 +126,12 @@ impl Platform {
         let port = self.base_port + 1 + u16::try_from(place).expect("four services");
         format!("http://{}:{port}", self.host)
     }
+}
+
+/// How a Kafka cluster is reached: its servers, and what the configuration says of it beside them.
+pub(crate) fn kafka(servers: &str, config: Option<&Path>) -> anyhow::Result<BusConfig> {
+    let bus = Config::load(config)?.bus;
+    Ok(BusConfig { kind: BusKind::Kafka, bootstrap_servers: Some(servers.to_owned()), ..bus })
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<PlatformFile>> {

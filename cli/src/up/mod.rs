@@ -4,15 +4,25 @@ mod child;
 mod database;
 mod supervisor;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use console::style;
-use hospital_kit::auth::SigningKey;
+use hospital_kit::{
+    auth::SigningKey,
+    bus::{Bus, BusError, kafka::KafkaBus},
+    service,
+};
 use rustix::fs::{FlockOperation, flock};
 
 use self::supervisor::Supervisor;
-use crate::platform::{PlatformArgs, SERVICES};
+use crate::platform::{self, PlatformArgs, SERVICES};
+
+/// How long a cluster that is still starting is waited for.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts everything: a private PostgreSQL, migrations, the services; restarts what crashes; Ctrl-C stops it politely
 #[derive(clap::Args)]
@@ -30,12 +40,14 @@ pub(crate) struct UpArgs {
     config: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: UpArgs, place: &PlatformArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let dir = &platform.data_dir;
+    let dir = &place.data_dir;
     std::fs::create_dir_all(dir.join("logs"))
         .with_context(|| format!("cannot make {}", dir.display()))?;
     let dir = &std::fs::canonicalize(dir)?;
+    // Whole, for commands that are typed elsewhere.
+    let config = args.config.map(std::path::absolute).transpose()?;
     let lock = std::fs::File::create(dir.join("up.lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
@@ -47,17 +59,39 @@ pub(crate) async fn run(args: UpArgs, platform: &PlatformArgs) -> anyhow::Result
     if !key.exists() {
         SigningKey::generate()?.save(&key)?;
     }
-    let base_port = platform.base_port_or_default();
+    let base_port = place.base_port_or_default();
     refuse_taken_ports(base_port)?;
     let database =
         database::prepare(dir, args.database_url.as_deref(), args.kafka.is_none()).await?;
+    if let Some(servers) = &args.kafka {
+        check_kafka(servers, config.as_deref()).await?;
+    }
     let prepared = started.elapsed();
     let mut supervisor =
-        Supervisor::new(dir.clone(), base_port, database, args.kafka, args.config.as_ref());
+        Supervisor::new(dir.clone(), base_port, database, args.kafka, config.as_ref());
     supervisor.start()?;
     supervisor.await_ready().await?;
-    greet(platform, base_port, started.elapsed(), prepared);
+    greet(place, base_port, started.elapsed(), prepared);
     supervisor.look_after().await
+}
+
+/// Makes the topics, or says what is wrong with the cluster, before anything is started.
+async fn check_kafka(servers: &str, config: Option<&Path>) -> anyhow::Result<()> {
+    let bus_config = platform::kafka(servers, config)?;
+    let topics = service::topics(&bus_config, &[]);
+    let bus = KafkaBus::new(&bus_config, "hospital-up")?;
+    let deadline = Instant::now() + KAFKA_PATIENCE;
+    loop {
+        match bus.ensure_topics(&topics).await {
+            Ok(()) => return Ok(()),
+            Err(BusError::Unavailable(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(e) => {
+                return Err(e).with_context(|| format!("Kafka at {servers} cannot be used"));
+            }
+        }
+    }
 }
 
 fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {
@@ -73,12 +107,7 @@ fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-fn greet(
-    platform: &PlatformArgs,
-    base_port: u16,
-    elapsed: std::time::Duration,
-    prepared: std::time::Duration,
-) {
+fn greet(platform: &PlatformArgs, base_port: u16, elapsed: Duration, prepared: Duration) {
     let what = [
         "patients: registration, search",
         "appointments: booking, the visit",
@@ -118,7 +147,7 @@ fn greet(
 /// How to type another command for this platform: the program as it was called, and the flags that find the platform.
 fn as_typed(platform: &PlatformArgs) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "hospital".to_owned());
-    if platform.data_dir == std::path::Path::new(".hospital") {
+    if platform.data_dir == Path::new(".hospital") {
         program
     } else {
         format!("{program} --data-dir {}", platform.data_dir.display())

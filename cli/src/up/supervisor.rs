@@ -227,7 +227,10 @@ impl Supervisor {
             database_url: self.database.owner_url.clone(),
             database_pid: self.database.cluster.as_ref().map(hospital_cluster::Cluster::pid),
             bus: match &self.kafka {
-                Some(servers) => BusEntry::Kafka { bootstrap_servers: servers.clone() },
+                Some(servers) => BusEntry::Kafka {
+                    bootstrap_servers: servers.clone(),
+                    config: self.recipes.first().and_then(|recipe| recipe.config.clone()),
+                },
                 None => BusEntry::Postgres { url: self.database.owner_url.clone() },
             },
             signing_key: self.dir.join("signing-key.pem"),

@@ -4,20 +4,18 @@ mod bus;
 mod checks;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use console::style;
-use hospital_kit::{
-    bus::{SharedBus, kafka::KafkaBus, postgres::PostgresBus},
-    config::{BusConfig, BusKind},
-};
+use hospital_kit::bus::{SharedBus, kafka::KafkaBus, postgres::PostgresBus};
 use serde::Serialize;
 use tokio_postgres::{Client, NoTls};
 
-use crate::platform::{BusEntry, PlatformArgs};
+use crate::platform::{self, BusEntry, PlatformArgs};
 
 /// Proves that no event, slot or cent was lost: a line per invariant; exits 1 on a violation
 #[derive(clap::Args)]
@@ -37,6 +35,10 @@ pub(crate) struct VerifyArgs {
     /// Kafka's bootstrap servers [default: the bus of the platform that `up` started]
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
     kafka: Option<String>,
+
+    /// The configuration file, for Kafka's TLS and SASL properties [default: the one that `up` was given]
+    #[arg(long, env = "HOSPITAL_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// How long after a look that found something the second one is; less where `--wait` is less.
@@ -57,8 +59,8 @@ pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
 }
 
-pub(crate) async fn run(args: &VerifyArgs, platform: &PlatformArgs) -> anyhow::Result<ExitCode> {
-    let (database_url, bus) = targets(args, platform)?;
+pub(crate) async fn run(args: &VerifyArgs, place: &PlatformArgs) -> anyhow::Result<ExitCode> {
+    let (database_url, bus) = targets(args, place)?;
     let (client, connection) = tokio_postgres::connect(&database_url, NoTls)
         .await
         .context("connecting to the platform's database")?;
@@ -93,25 +95,22 @@ async fn look(
     Ok(verdicts)
 }
 
-fn targets(args: &VerifyArgs, platform: &PlatformArgs) -> anyhow::Result<(String, SharedBus)> {
+fn targets(args: &VerifyArgs, place: &PlatformArgs) -> anyhow::Result<(String, SharedBus)> {
     let file = match &args.database_url {
         Some(_) => None,
-        None => platform.find()?.file,
+        None => place.find()?.file,
     };
     let url = args.database_url.clone().or_else(|| file.as_ref().map(|f| f.database_url.clone()));
     let url =
         url.context("say where the platform's database is: --database-url or DATABASE_URL")?;
-    let kafka = args.kafka.clone().or_else(|| match file.map(|f| f.bus) {
-        Some(BusEntry::Kafka { bootstrap_servers }) => Some(bootstrap_servers),
-        Some(BusEntry::Postgres { .. }) | None => None,
-    });
-    let bus: SharedBus = match kafka {
+    let (found, file_config) = match file.map(|f| f.bus) {
+        Some(BusEntry::Kafka { bootstrap_servers, config }) => (Some(bootstrap_servers), config),
+        Some(BusEntry::Postgres { .. }) | None => (None, None),
+    };
+    let bus: SharedBus = match args.kafka.clone().or(found) {
         Some(servers) => {
-            let config = BusConfig {
-                kind: BusKind::Kafka,
-                bootstrap_servers: Some(servers),
-                ..BusConfig::default()
-            };
+            let config =
+                platform::kafka(&servers, args.config.as_deref().or(file_config.as_deref()))?;
             std::sync::Arc::new(KafkaBus::new(&config, "hospital-verify")?)
         }
         None => std::sync::Arc::new(PostgresBus::new(&url, "hospital-verify", None)?),

@@ -4,6 +4,7 @@
 
 mod crashes;
 mod flow;
+mod kafka;
 mod proof;
 mod running;
 mod tour;

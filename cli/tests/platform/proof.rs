@@ -96,7 +96,7 @@ const BREAKAGES: [Breakage; 25] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_finds_each_invariant_that_is_broken_on_purpose() {
-    let mut platform = Platform::start();
+    let mut platform = Platform::start_with(None);
     assert!(platform.import(8).output().unwrap().status.success());
     platform.must(&["demo", "--pause-ms", "0"]);
     assert!(platform.verify().status.success());

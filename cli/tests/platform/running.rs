@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hospital_testkit::eventually;
+use hospital_testkit::{Kafka, KafkaMode, eventually};
 use serde_json::{Value, json};
 
 pub(crate) const HOSPITAL: &str = env!("CARGO_BIN_EXE_hospital");
@@ -24,15 +24,21 @@ pub(crate) fn expected() -> Value {
 
 /// A platform of a test's own, in a directory of its own, on ports of its own.
 pub(crate) struct Platform {
-    dir: tempfile::TempDir,
     supervisor: Option<Child>,
+    /// Real Kafka, where the tests are to run on it; otherwise events travel through PostgreSQL.
+    pub(crate) kafka: Option<Kafka>,
+    dir: tempfile::TempDir,
     pub(crate) base_port: u16,
 }
 
 impl Platform {
     pub(crate) fn start() -> Self {
+        Self::start_with(KafkaMode::asked_for().map(|mode| Kafka::start(mode, 1).unwrap()))
+    }
+
+    pub(crate) fn start_with(kafka: Option<Kafka>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut platform = Self { dir, supervisor: None, base_port: free_base_port() };
+        let mut platform = Self { dir, supervisor: None, kafka, base_port: free_base_port() };
         platform.start_again();
         platform
     }
@@ -43,6 +49,7 @@ impl Platform {
             .arg("--data-dir")
             .arg(self.data())
             .args(["--base-port", &self.base_port.to_string(), "up"])
+            .args(self.kafka.iter().flat_map(|kafka| ["--kafka", kafka.servers()]))
             .env_remove("DATABASE_URL")
             .env_remove("KAFKA_BOOTSTRAP_SERVERS")
             .stdin(Stdio::null())

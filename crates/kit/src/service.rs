@@ -1,12 +1,16 @@
 //! A service as the platform runs it: its schema, routes, consumers and tasks, started and stopped in the right order.
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+mod command;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hospital_contracts::TOPICS;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::openapi::OpenApi;
+
+pub use self::command::{main, run_until_signal};
 
 use crate::{
     auth::{Authority, TokenSource},
@@ -15,7 +19,7 @@ use crate::{
     config::{BusConfig, BusKind, Config, Secret},
     consumer::{self, ConsumerSettings, dead_letter_topic},
     db::{Db, DbSettings},
-    http::{Check, Edge, EdgeSettings, Health, ServerSettings, serve},
+    http::{Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
     idempotency,
     inbox::Consume,
     migrate::{self, Schema},
@@ -123,7 +127,8 @@ pub async fn run(
     telemetry::announce(service.schema.name);
     await_schema(&service.schema, &context.db, &stop).await?;
     let http = context.config.http;
-    let health = health(&context, &service.schema);
+    let (topics_state, topics_seen) = watch::channel(Err("not looked at yet".to_owned()));
+    let health = health(&context, &service.schema, topics_seen);
     let (handlers, background) = (TaskTracker::new(), TaskTracker::new());
     let edge_settings =
         EdgeSettings { handler_timeout: http.handler_timeout(), in_flight_max: http.in_flight_max };
@@ -132,8 +137,9 @@ pub async fn run(
 
     let (accepting, working) = (CancellationToken::new(), CancellationToken::new());
     let relaying = CancellationToken::new();
-    let topics = topics(&context.config.bus, &service.consumers);
-    background.spawn(ensure_topics(SharedBus::clone(&context.bus), topics, working.clone()));
+    let (bus, topics) =
+        (SharedBus::clone(&context.bus), topics(&context.config.bus, &service.consumers));
+    background.spawn(ensure_topics(bus, topics, topics_state, working.clone()));
     for consumer in service.consumers {
         let (db, bus) = (context.db.clone(), SharedBus::clone(&context.bus));
         background.spawn(consumer::run(
@@ -210,7 +216,10 @@ async fn await_schema(schema: &Schema, db: &Db, stop: &CancellationToken) -> Res
     }
 }
 
-fn health(context: &Context, schema: &Schema) -> Health {
+/// What is known of the topics: as they should be, or what is wrong.
+type TopicsState = Result<(), String>;
+
+fn health(context: &Context, schema: &Schema, topics: watch::Receiver<TopicsState>) -> Health {
     fn check<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Check
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
@@ -220,40 +229,47 @@ fn health(context: &Context, schema: &Schema) -> Health {
     let (db, schema_db, bus) =
         (context.db.clone(), context.db.clone(), SharedBus::clone(&context.bus));
     let schema = schema.clone();
+    let database = check(move || {
+        let db = db.clone();
+        async move { db.ready().await.map_err(|_| "cannot be reached".to_owned()) }
+    });
+    let schema = check(move || {
+        let (schema, db) = (schema.clone(), schema_db.clone());
+        async move { schema.check(&db).await.map_err(|e| e.to_string()) }
+    });
+    let bus = check(move || {
+        let bus = SharedBus::clone(&bus);
+        async move { bus.ready().await.map_err(|e| e.to_string()) }
+    });
+    let topics = check(move || {
+        let state = topics.borrow().clone();
+        async move { state }
+    });
+    // Events wait in the outbox while the bus is away.
     Health::new(vec![
-        (
-            "database",
-            check(move || {
-                let db = db.clone();
-                async move { db.ready().await.map_err(|_| "cannot be reached".to_owned()) }
-            }),
-        ),
-        (
-            "schema",
-            check(move || {
-                let (schema, db) = (schema.clone(), schema_db.clone());
-                async move { schema.check(&db).await.map_err(|e| e.to_string()) }
-            }),
-        ),
-        (
-            "bus",
-            check(move || {
-                let bus = SharedBus::clone(&bus);
-                async move { bus.ready().await.map_err(|e| e.to_string()) }
-            }),
-        ),
+        ("database", Need::Always, database),
+        ("schema", Need::Always, schema),
+        ("bus", Need::ToStart, bus),
+        ("topics", Need::ToStart, topics),
     ])
 }
 
-async fn ensure_topics(bus: SharedBus, topics: Vec<TopicSpec>, stop: CancellationToken) {
+async fn ensure_topics(
+    bus: SharedBus,
+    topics: Vec<TopicSpec>,
+    state: watch::Sender<TopicsState>,
+    stop: CancellationToken,
+) {
     while let Err(e) = bus.ensure_topics(&topics).await {
         tracing::warn!(error = %e, "the topics are not as they should be; looking again");
+        drop(state.send_replace(Err(e.to_string())));
         // Whether the pause ends or the stop comes is looked at next.
         let _ = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
         if stop.is_cancelled() {
             return;
         }
     }
+    drop(state.send_replace(Ok(())));
 }
 
 /// Forgets old idempotency keys, and what is past the bus's retention, now and then.
@@ -264,59 +280,4 @@ async fn forget(db: Db, bus: SharedBus, stop: CancellationToken) {
             tracing::warn!(error = %e, "the bus keeps what is past its retention for the moment");
         }
     }
-}
-
-/// The `main` of a service's own executable: settings from `--config FILE` and the environment, until SIGTERM or Ctrl-C.
-pub fn main(schema: &'static str, build: Build) -> std::process::ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let file = match (arguments.next().as_deref(), arguments.next()) {
-        (None, _) => None,
-        (Some("--config"), Some(path)) => Some(PathBuf::from(path)),
-        _ => return fail(&"the only argument is --config FILE"),
-    };
-    let config = match Config::load(file.as_deref()) {
-        Ok(config) => Arc::new(config),
-        Err(e) => return fail(&e),
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&e),
-    };
-    match runtime.block_on(run_until_signal(config, schema, build)) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(e) => fail(&e),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "said before logging has started, or as the last word")]
-fn fail(e: &dyn std::fmt::Display) -> std::process::ExitCode {
-    eprintln!("{e}");
-    std::process::ExitCode::FAILURE
-}
-
-/// Runs a service in this process until SIGTERM or Ctrl-C.
-pub async fn run_until_signal(
-    config: Arc<Config>,
-    schema: &'static str,
-    build: Build,
-) -> Result<(), Broken> {
-    telemetry::init(&config.log);
-    let context = Context::new(Arc::clone(&config), schema, Clock::system())?;
-    let address = config.listen_of(schema);
-    let listener = TcpListener::bind(address).await.map_err(|e| {
-        Broken::defect("listening", format!("{address}: {e}: is something else on this port?"))
-    })?;
-    let stop = CancellationToken::new();
-    let run = run(context, build, listener, stop.clone());
-    tokio::pin!(run);
-    let failed = |e| Broken::defect("waiting for a signal", e);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(failed)?;
-    tokio::select! {
-        ended = &mut run => return ended,
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed)?,
-    }
-    stop.cancel();
-    run.await
 }

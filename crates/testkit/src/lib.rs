@@ -1,9 +1,11 @@
-//! What tests stand on: a private PostgreSQL per test process, a database per test, services in-process.
+//! What tests stand on: a private PostgreSQL per test process, a database per test, services in-process, and real Kafka where a test wants it.
 
 mod app;
 mod database;
 mod eventually;
+mod kafka;
 
 pub use app::{Replica, Response, TestApp, read};
 pub use database::{TestDb, database_from, empty_database};
 pub use eventually::eventually;
+pub use kafka::{Kafka, KafkaMode};

@@ -344,3 +344,26 @@ impl Bus for KafkaBus {
         blocking(move || read_all(&reader, &topic, from)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BusKind, Secret};
+
+    #[test]
+    fn tls_and_sasl_are_built_in() {
+        let properties = [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "hospital"),
+            ("sasl.password", "correct horse"),
+        ];
+        let config = BusConfig {
+            kind: BusKind::Kafka,
+            bootstrap_servers: Some("127.0.0.1:1".to_owned()),
+            properties: properties.map(|(k, v)| (k.to_owned(), Secret::new(v.to_owned()))).into(),
+            ..BusConfig::default()
+        };
+        assert!(KafkaBus::new(&config, "test").is_ok());
+    }
+}

@@ -28,13 +28,12 @@ pub enum ConfigError {
 }
 
 /// The environment's variables that begin like settings and belong to the command line or to tests.
-const NOT_SETTINGS: [&str; 7] = [
+const NOT_SETTINGS: [&str; 6] = [
     "HOSPITAL_DATA_DIR",
     "HOSPITAL_BASE_PORT",
     "HOSPITAL_HOST",
     "HOSPITAL_SIGNING_KEY",
     "HOSPITAL_CONFIG",
-    "HOSPITAL_ADMIN_DATABASE_URL",
     "HOSPITAL_SUPERVISED",
 ];
 

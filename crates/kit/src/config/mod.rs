@@ -20,6 +20,8 @@ pub use self::{load::ConfigError, secret::Secret};
 pub struct Config {
     /// A server on which every service has its schema; used where a service has no URL of its own.
     pub database_url: Option<Secret>,
+    /// The database's owner, who migrates; services at work do without.
+    pub admin_database_url: Option<Secret>,
     pub facility: Facility,
     pub bus: BusConfig,
     pub auth: AuthConfig,

@@ -18,20 +18,32 @@ use axum::{
 use futures_util::future::join_all;
 use serde_json::{Map, json};
 
-/// Looks at one thing that the service cannot work without.
+/// Looks at one thing that the service needs.
 pub type Check =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// How much a service needs something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it no request can be served.
+    Always,
+    /// It must be there when the service starts. Later it may be away: the service works on without it and says so, and whoever sends it
+    /// requests must not stop for that.
+    ToStart,
+}
 
 /// Liveness and readiness of a service.
 #[derive(Clone)]
 pub struct Health {
-    checks: Arc<Vec<(&'static str, Check)>>,
+    checks: Arc<Vec<(&'static str, Need, Check)>>,
+    /// Whether everything was there once.
+    started: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Health {
-    pub fn new(checks: Vec<(&'static str, Check)>) -> Self {
-        Self { checks: Arc::new(checks), stopping: Arc::default() }
+    pub fn new(checks: Vec<(&'static str, Need, Check)>) -> Self {
+        Self { checks: Arc::new(checks), started: Arc::default(), stopping: Arc::default() }
     }
 
     /// From now on the service says that it is not ready, so that nobody new is sent to it.
@@ -48,24 +60,31 @@ impl Health {
     }
 
     async fn ready(&self) -> Response {
-        let checked = join_all(self.checks.iter().map(async |(name, check)| {
+        let checked = join_all(self.checks.iter().map(async |(name, need, check)| {
             let result = tokio::time::timeout(Duration::from_secs(2), check()).await;
-            (*name, result.unwrap_or_else(|_| Err("no answer within 2 s".to_owned())))
+            (*name, *need, result.unwrap_or_else(|_| Err("no answer within 2 s".to_owned())))
         }))
         .await;
-        let stopping = self.stopping.load(Ordering::Relaxed);
-        let ready = !stopping && checked.iter().all(|(_, result)| result.is_ok());
+        let whole = checked.iter().all(|(_, _, result)| result.is_ok());
+        let able = checked.iter().all(|(_, need, result)| *need == Need::ToStart || result.is_ok());
+        if whole {
+            self.started.store(true, Ordering::Relaxed);
+        }
+        let (status, ready) = if self.stopping.load(Ordering::Relaxed) {
+            ("stopping", false)
+        } else if whole {
+            ("ready", true)
+        } else if able && self.started.load(Ordering::Relaxed) {
+            ("degraded", true)
+        } else {
+            ("not-ready", false)
+        };
         let checks: Map<_, _> = checked
             .into_iter()
-            .map(|(name, result)| {
+            .map(|(name, _, result)| {
                 (name.to_owned(), result.err().unwrap_or_else(|| "ok".to_owned()).into())
             })
             .collect();
-        let status = match (ready, stopping) {
-            (true, _) => "ready",
-            (_, true) => "stopping",
-            _ => "not-ready",
-        };
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (code, axum::Json(json!({ "status": status, "checks": checks }))).into_response()
     }

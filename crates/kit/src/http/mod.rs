@@ -18,7 +18,7 @@ pub use self::{
     body::{Body, EmptyBody, Patch, PatchBody, not_null},
     docs::{security, with_docs},
     edge::{Edge, EdgeSettings},
-    health::{Check, Health},
+    health::{Check, Health, Need},
     problem::Problem,
     problems::{CreateProblems, ListProblems, ReadProblems, StepProblems},
     query::{Cursor, Limit, Page, Query},

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -11,7 +11,7 @@ use hospital_kit::{
     bus::{Consumer, Received, Record, SharedBus, TopicSpec, kafka::KafkaBus, postgres},
     config::{BusConfig, BusKind},
 };
-use hospital_testkit::{TestDb, database_from};
+use hospital_testkit::{Kafka, KafkaMode, TestDb, database_from};
 use rdkafka::mocking::MockCluster;
 
 /// Where a bus is, and how another process would open it.
@@ -27,8 +27,12 @@ impl Place {
     }
 
     pub(crate) fn kafka() -> Self {
-        match std::env::var_os("HOSPITAL_TEST_KAFKA") {
-            Some(servers) => Self::Kafka { servers: servers.into_string().unwrap(), mock: false },
+        match KafkaMode::asked_for() {
+            Some(mode) => {
+                static REAL: OnceLock<Kafka> = OnceLock::new();
+                let kafka = REAL.get_or_init(|| Kafka::start(mode, 1).unwrap());
+                Self::Kafka { servers: kafka.servers().to_owned(), mock: false }
+            }
             None => Self::Kafka { servers: MOCK.servers.clone(), mock: true },
         }
     }

@@ -1,0 +1,110 @@
+//! A service's own executable: serving, migrating, asking for its health.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Build, Context, run};
+use crate::{client, clock::Clock, config::Config, outcome::Broken, telemetry};
+
+const USAGE: &str = "\
+usage: [--config FILE] [serve | migrate | health]
+
+  serve    run until SIGTERM or Ctrl-C (the default)
+  migrate  bring the schema and the role up to date as the database's owner, whose URL is in HOSPITAL_ADMIN_DATABASE_URL, and end
+  health   ask the service that runs here whether it is ready; exit 1 when it is not
+
+Settings come from the file and the environment, as hospital.example.toml says.";
+
+/// The `main` of a service's own executable; its arguments are in [`USAGE`].
+pub fn main(schema: &'static str, build: Build) -> std::process::ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let file = match arguments.iter().position(|a| a == "--config") {
+        Some(at) if at + 1 < arguments.len() => {
+            arguments.drain(at..at + 2).nth(1).map(PathBuf::from)
+        }
+        Some(_) => return fail(&USAGE),
+        None => None,
+    };
+    let config = match Config::load(file.as_deref()) {
+        Ok(config) => Arc::new(config),
+        Err(e) => return fail(&e),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&e),
+    };
+    let command: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = match command.as_slice() {
+        [] | ["serve"] => runtime.block_on(run_until_signal(config, schema, build)),
+        ["migrate"] => runtime.block_on(migrate(config, schema, build)),
+        ["health"] => runtime.block_on(ask_health(config.listen_of(schema).port())),
+        _ => return fail(&USAGE),
+    };
+    match ended {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(e) => fail(&e),
+    }
+}
+
+/// Brings the schema up to date as the owner, and lets the role in with the password of the service's own URL.
+async fn migrate(config: Arc<Config>, schema: &'static str, build: Build) -> Result<(), Broken> {
+    telemetry::init(&config.log);
+    let owner = config.admin_database_url.clone().ok_or_else(|| {
+        Broken::defect("migrating", "HOSPITAL_ADMIN_DATABASE_URL is not set: the owner's URL")
+    })?;
+    let context = Context::new(config, schema, Clock::system())?;
+    let service = build(&context)?;
+    let password = context.db.config().get_password().map(String::from_utf8_lossy);
+    service.schema.migrate(owner.expose(), password.as_deref()).await?;
+    tracing::info!(schema, version = service.schema.version(), "the schema is up to date");
+    Ok(())
+}
+
+/// Asks whether the service at a port of this machine is ready: for orchestrators that run a command in the container.
+async fn ask_health(port: u16) -> Result<(), Broken> {
+    client::install_tls_provider();
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build();
+    let http = http.map_err(|e| Broken::defect("making a client", e))?;
+    let url = format!("http://127.0.0.1:{port}/health/ready");
+    let answer = http.get(url).send().await.map_err(|e| Broken::unavailable("asking", e))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let text = answer.text().await.unwrap_or_default();
+    Err(Broken::unavailable("the service is not ready", text))
+}
+
+#[expect(clippy::print_stderr, reason = "said before logging has started, or as the last word")]
+fn fail(e: &dyn std::fmt::Display) -> std::process::ExitCode {
+    eprintln!("{e}");
+    std::process::ExitCode::FAILURE
+}
+
+/// Runs a service in this process until SIGTERM or Ctrl-C.
+pub async fn run_until_signal(
+    config: Arc<Config>,
+    schema: &'static str,
+    build: Build,
+) -> Result<(), Broken> {
+    telemetry::init(&config.log);
+    let context = Context::new(Arc::clone(&config), schema, Clock::system())?;
+    let address = config.listen_of(schema);
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        Broken::defect("listening", format!("{address}: {e}: is something else on this port?"))
+    })?;
+    let stop = CancellationToken::new();
+    let run = run(context, build, listener, stop.clone());
+    tokio::pin!(run);
+    let failed = |e| Broken::defect("waiting for a signal", e);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(failed)?;
+    tokio::select! {
+        ended = &mut run => return ended,
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed)?,
+    }
+    stop.cancel();
+    run.await
+}

@@ -1,0 +1,113 @@
+//! Real Apache Kafka for tests, by `deploy/kafka/run`.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+/// Which Kafka: the newest with KRaft, or the last one with ZooKeeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaMode {
+    Kraft,
+    Zookeeper,
+}
+
+impl KafkaMode {
+    /// What `HOSPITAL_TEST_KAFKA` asks for: `kraft`, `zookeeper`, or nothing.
+    ///
+    /// # Panics
+    /// When it is set to something else.
+    pub fn asked_for() -> Option<Self> {
+        #[expect(clippy::disallowed_methods, reason = "a switch for tests, not a setting")]
+        let text = std::env::var("HOSPITAL_TEST_KAFKA").ok()?;
+        match text.as_str() {
+            "kraft" => Some(Self::Kraft),
+            "zookeeper" => Some(Self::Zookeeper),
+            other => panic!("HOSPITAL_TEST_KAFKA is {other:?}, not kraft or zookeeper"),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kraft => "kraft",
+            Self::Zookeeper => "zookeeper",
+        }
+    }
+}
+
+/// Brokers on loopback, which end with this value or with this process, whichever is first.
+pub struct Kafka {
+    run: Child,
+    dir: tempfile::TempDir,
+    servers: String,
+}
+
+impl Kafka {
+    /// Starts one broker, or three; returns when they take connections.
+    ///
+    /// # Errors
+    /// When there is no Java or Maven, or when a broker does not start; what it said is on the standard error.
+    pub fn start(mode: KafkaMode, brokers: u16) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
+        let mut run = Command::new(script())
+            .args([mode.name(), "--while-stdin", "--port", &free_ports().to_string()])
+            .args(["--brokers", &brokers.to_string()])
+            .arg("--dir")
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting deploy/kafka/run")?;
+        let said = BufReader::new(run.stdout.take().context("its output")?).lines();
+        for line in said {
+            if let Some((_, servers)) = line?.split_once(" is ready at ") {
+                return Ok(Self { servers: servers.to_owned(), run, dir });
+            }
+        }
+        bail!("Kafka did not start ({})", run.wait()?)
+    }
+
+    /// The bootstrap servers.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The process of a broker, which are counted from 1.
+    ///
+    /// # Errors
+    /// When there is no such broker.
+    pub fn pid(&self, broker: u16) -> anyhow::Result<u32> {
+        let path = self.dir.path().join(format!("broker-{broker}.pid"));
+        let text = std::fs::read_to_string(&path).context("no such broker")?;
+        text.trim().parse().context("not a process id")
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        drop(self.run.stdin.take());
+        // Nothing can be done about one that does not end.
+        let _ = self.run.wait();
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kafka/run")
+}
+
+/// A port that is free, with the thirty behind it, on which brokers listen: below those that the system gives away.
+fn free_ports() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 250).unwrap_or(0) * 40;
+    loop {
+        let port = 12_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed) * 40) % 10_000;
+        let free = |offset: u16| std::net::TcpListener::bind(("127.0.0.1", port + offset)).is_ok();
+        if (0..30).all(free) {
+            return port;
+        }
+    }
+}
