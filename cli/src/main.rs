@@ -1,8 +1,10 @@
 //! `hospital`: starts the platform, looks after it, and talks to it.
 
+mod asyncapi;
 mod client;
 mod demo;
 mod doctor;
+mod documents;
 mod import;
 mod migrate;
 mod platform;
@@ -39,7 +41,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
-    Openapi(serve::OpenapiArgs),
+    Openapi(documents::OpenapiArgs),
+    Asyncapi(documents::AsyncapiArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +69,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::run(&args, platform)?,
         Command::Import(args) => import::run(args, platform).await?,
         Command::Demo(args) => demo::run(&args, platform).await?,
-        Command::Openapi(args) => serve::openapi(&args)?,
+        Command::Openapi(args) => documents::openapi(&args)?,
+        Command::Asyncapi(_) => documents::asyncapi()?,
         Command::Verify(args) => return verify::run(&args, platform).await,
         Command::Doctor(args) => return Ok(doctor::run(&args, platform)),
     }

@@ -2,13 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::Context as _;
-use hospital_kit::{
-    auth::SigningKey,
-    clock::Clock,
-    config::{Config, Secret},
-    service::{Context, run_until_signal},
-};
+use hospital_kit::{config::Config, service::run_until_signal};
 
 use crate::services::{Entry, parse};
 
@@ -45,42 +39,4 @@ async fn supervisor_gone() {
     let mut sink = tokio::io::sink();
     // An unreadable input means the same as one that has ended.
     let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
-}
-
-/// Prints a service's OpenAPI document, as it is checked in under `api/`
-#[derive(clap::Args)]
-pub(crate) struct OpenapiArgs {
-    /// patient, appointment, billing or notification
-    #[arg(value_parser = parse)]
-    service: Entry,
-}
-
-#[expect(clippy::print_stdout, reason = "the command's result")]
-pub(crate) fn openapi(args: &OpenapiArgs) -> anyhow::Result<()> {
-    println!("{}", document(args.service)?);
-    Ok(())
-}
-
-/// A service's document. Nothing is connected for it.
-pub(crate) fn document(service: Entry) -> anyhow::Result<String> {
-    let dir = std::env::temp_dir().join(format!(
-        "hospital-openapi-{}-{}",
-        service.name,
-        std::process::id()
-    ));
-    std::fs::create_dir_all(&dir)?;
-    let key = dir.join("key.pem");
-    SigningKey::generate()?.save(&key)?;
-    let mut config = Config {
-        database_url: Some(Secret::new("postgresql://nobody@127.0.0.1:1/nothing")),
-        ..Config::default()
-    };
-    config.auth.signing_key_file = Some(key);
-    config.notification.mailbox_dir = dir.join("mailbox");
-    let context = Context::new(Arc::new(config), service.name, Clock::system())?;
-    let document = (service.build)(&context)?.openapi;
-    std::fs::remove_dir_all(&dir)?;
-    // By way of a value, so that members stand in one order.
-    let value = serde_json::to_value(&document).context("the document is no JSON")?;
-    Ok(serde_json::to_string_pretty(&value)?)
 }

@@ -21,17 +21,16 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn the_documents_that_are_checked_in_are_current() {
-    for service in ["patient", "appointment", "billing", "notification"] {
-        let output = hospital(&["openapi", service]);
+    let openapi = ["patient", "appointment", "billing", "notification"]
+        .map(|service| (format!("openapi {service}"), format!("api/{service}.json")));
+    let asyncapi = ("asyncapi".to_owned(), "api/events.json".to_owned());
+    for (command, file) in openapi.into_iter().chain([asyncapi]) {
+        let output = hospital(&command.split(' ').collect::<Vec<_>>());
         assert!(output.status.success(), "{}", said(&output));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../api/{service}.json"));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&file);
         let current = String::from_utf8(output.stdout).unwrap();
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            kept == current,
-            "{} is old: hospital openapi {service} > api/{service}.json",
-            path.display()
-        );
+        assert!(kept == current, "it is old: hospital {command} > {file}");
     }
 }
 

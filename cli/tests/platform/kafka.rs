@@ -7,8 +7,9 @@ use hospital_kit::{
     config::{BusConfig, BusKind},
 };
 use hospital_testkit::{Kafka, KafkaMode};
+use serde_json::Value;
 
-use crate::running::HOSPITAL;
+use crate::running::{HOSPITAL, Platform};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs real Kafka: HOSPITAL_TEST_KAFKA=kraft"]
@@ -41,4 +42,40 @@ async fn a_topic_on_kafka_that_is_not_as_the_settings_say_is_told_before_anythin
     );
     let said = up("HOSPITAL_BUS__REPLICATION_FACTOR", "3");
     assert!(said.contains("has 1 replicas and the settings say 3"), "what it said: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs real Kafka and kcat: HOSPITAL_TEST_KAFKA=kraft"]
+async fn other_peoples_tools_see_cloud_events_on_kafka() {
+    let platform = Platform::start();
+    platform.must(&["demo", "--pause-ms", "0"]);
+    platform.must(&["verify"]);
+    let servers = platform.kafka.as_ref().expect("HOSPITAL_TEST_KAFKA is set").servers();
+    for topic in ["appointment.booked", "bill.generated", "payment.completed", "payment.failed"] {
+        let output = Command::new("kcat")
+            .args(["-b", servers, "-C", "-e", "-q", "-J", "-t", topic])
+            .output()
+            .expect("kcat is installed");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.is_empty(), "{topic} is empty");
+        for line in text.lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let headers: Vec<&str> =
+                record["headers"].as_array().unwrap().iter().map(|h| h.as_str().unwrap()).collect();
+            let header = |name: &str| {
+                let found = headers.chunks(2).find(|pair| pair[0] == name);
+                found.unwrap_or_else(|| panic!("no {name}: {line}"))[1]
+            };
+            assert_eq!(header("ce_specversion"), "1.0");
+            assert_eq!(header("ce_type"), format!("{topic}.v1"));
+            assert_eq!(header("content-type"), "application/json");
+            assert!(header("ce_source").starts_with("urn:hospital:"), "{line}");
+            assert!(header("ce_time").parse::<jiff::Timestamp>().is_ok(), "{line}");
+            for id in [header("ce_id"), header("ce_subject"), record["key"].as_str().unwrap()] {
+                assert!(id.parse::<uuid::Uuid>().is_ok(), "{line}");
+            }
+            let payload: Value = serde_json::from_str(record["payload"].as_str().unwrap()).unwrap();
+            assert!(payload["version"].as_i64().is_some_and(|version| version > 0), "{line}");
+        }
+    }
 }

@@ -3,12 +3,15 @@
 use hospital_types::EventId;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// A fact that one service publishes and others act on.
-pub trait DomainEvent: Serialize + DeserializeOwned + Send + Sync {
+pub trait DomainEvent: Serialize + DeserializeOwned + ToSchema + Send + Sync {
     /// The topic, which is also the event's name.
     const TOPIC: &'static str;
+    /// What happened, in a sentence.
+    const MEANING: &'static str;
     /// The service that publishes it.
     const SOURCE: &'static str;
     /// The version of the payload's shape; raised only when a reader of the old shape could no longer understand it.

@@ -5,8 +5,10 @@
 
 pub mod appointment;
 pub mod billing;
+mod catalogue;
 mod event;
 pub mod notification;
 pub mod patient;
 
+pub use catalogue::{EventType, catalogue};
 pub use event::{CloudEvent, DomainEvent, EventError, TOPICS, is_known_topic};

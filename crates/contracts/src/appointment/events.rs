@@ -1,12 +1,13 @@
 use hospital_types::{AppointmentId, PatientId, PractitionerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::DomainEvent;
 
 /// What each step of an appointment's life tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppointmentFacts {
     pub appointment_id: AppointmentId,
@@ -23,7 +24,7 @@ pub struct AppointmentFacts {
 }
 
 /// Who called an appointment off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CancelledBy {
     Patient,
@@ -31,7 +32,7 @@ pub enum CancelledBy {
 }
 
 /// `appointment.rescheduled`, with both times.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppointmentRescheduled {
     #[serde(flatten)]
@@ -41,7 +42,7 @@ pub struct AppointmentRescheduled {
 }
 
 /// `appointment.cancelled`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppointmentCancelled {
     #[serde(flatten)]
@@ -50,9 +51,10 @@ pub struct AppointmentCancelled {
 }
 
 macro_rules! appointment_events {
-    ($($event:ident, $topic:literal, $facts:tt;)*) => {$(
+    ($($event:ident, $topic:literal, $facts:tt, $meaning:literal;)*) => {$(
         impl DomainEvent for $event {
             const TOPIC: &'static str = $topic;
+            const MEANING: &'static str = $meaning;
             const SOURCE: &'static str = "appointment";
 
             fn aggregate(&self) -> Uuid {
@@ -67,25 +69,25 @@ macro_rules! appointment_events {
 }
 
 macro_rules! plain_steps {
-    ($($event:ident, $topic:literal;)*) => {
+    ($($event:ident, $topic:literal, $meaning:literal;)*) => {
         $(
-            #[doc = concat!("`", $topic, "`.")]
-            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[doc = concat!("`", $topic, "`: ", $meaning)]
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
             #[serde(transparent)]
             pub struct $event(pub AppointmentFacts);
         )*
-        appointment_events! { $($event, $topic, 0;)* }
+        appointment_events! { $($event, $topic, 0, $meaning;)* }
     };
 }
 
 plain_steps! {
-    AppointmentBooked, "appointment.booked";
-    AppointmentArrived, "appointment.arrived";
-    AppointmentCheckedIn, "appointment.checked-in";
-    AppointmentCompleted, "appointment.completed";
-    AppointmentNoShow, "appointment.noshow";
+    AppointmentBooked, "appointment.booked", "A patient has a time with a practitioner.";
+    AppointmentArrived, "appointment.arrived", "The patient is in the house.";
+    AppointmentCheckedIn, "appointment.checked-in", "The patient has been received and waits to be seen.";
+    AppointmentCompleted, "appointment.completed", "The visit took place and is over.";
+    AppointmentNoShow, "appointment.noshow", "The patient did not come.";
 }
 appointment_events! {
-    AppointmentRescheduled, "appointment.rescheduled", facts;
-    AppointmentCancelled, "appointment.cancelled", facts;
+    AppointmentRescheduled, "appointment.rescheduled", facts, "An appointment has another time; the previous one is free again.";
+    AppointmentCancelled, "appointment.cancelled", facts, "An appointment will not take place; its time is free again.";
 }

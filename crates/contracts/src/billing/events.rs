@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::DomainEvent;
 
 /// What `bill.generated` (published once, on issue) and `bill.cancelled` tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BillFacts {
     pub bill_id: BillId,
@@ -50,7 +50,7 @@ impl PaymentMethod {
 }
 
 /// What every payment event tells. The aggregate is the bill: its payments keep their order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentFacts {
     pub payment_id: PaymentId,
@@ -68,7 +68,7 @@ pub struct PaymentFacts {
 }
 
 /// `payment.failed`, with the reason as a stable code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentFailed {
     #[serde(flatten)]
@@ -78,24 +78,25 @@ pub struct PaymentFailed {
 }
 
 /// `payment.completed`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct PaymentCompleted(pub PaymentFacts);
 
 /// `bill.generated`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct BillGenerated(pub BillFacts);
 
 /// `bill.cancelled`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct BillCancelled(pub BillFacts);
 
 macro_rules! billing_events {
-    ($($event:ident, $topic:literal, $facts:tt, $subject:ident;)*) => {$(
+    ($($event:ident, $topic:literal, $facts:tt, $subject:ident, $meaning:literal;)*) => {$(
         impl DomainEvent for $event {
             const TOPIC: &'static str = $topic;
+            const MEANING: &'static str = $meaning;
             const SOURCE: &'static str = "billing";
 
             fn aggregate(&self) -> Uuid {
@@ -114,8 +115,8 @@ macro_rules! billing_events {
 }
 
 billing_events! {
-    BillGenerated, "bill.generated", 0, bill_id;
-    BillCancelled, "bill.cancelled", 0, bill_id;
-    PaymentCompleted, "payment.completed", 0, payment_id;
-    PaymentFailed, "payment.failed", facts, payment_id;
+    BillGenerated, "bill.generated", 0, bill_id, "A bill is issued and can be paid.";
+    BillCancelled, "bill.cancelled", 0, bill_id, "A bill is no longer to be paid.";
+    PaymentCompleted, "payment.completed", 0, payment_id, "Money was received towards a bill.";
+    PaymentFailed, "payment.failed", facts, payment_id, "A payment did not take place; nothing was charged.";
 }

@@ -27,7 +27,7 @@ impl PatientStatus {
 }
 
 /// What `patient.registered` and `patient.updated` tell: that there is something new to ask the patient service for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatientFacts {
     pub patient_id: PatientId,
@@ -37,19 +37,20 @@ pub struct PatientFacts {
 }
 
 /// `patient.registered`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct PatientRegistered(pub PatientFacts);
 
 /// `patient.updated`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct PatientUpdated(pub PatientFacts);
 
 macro_rules! patient_events {
-    ($($event:ident, $topic:literal;)*) => {$(
+    ($($event:ident, $topic:literal, $meaning:literal;)*) => {$(
         impl DomainEvent for $event {
             const TOPIC: &'static str = $topic;
+            const MEANING: &'static str = $meaning;
             const SOURCE: &'static str = "patient";
 
             fn aggregate(&self) -> Uuid {
@@ -64,6 +65,6 @@ macro_rules! patient_events {
 }
 
 patient_events! {
-    PatientRegistered, "patient.registered";
-    PatientUpdated, "patient.updated";
+    PatientRegistered, "patient.registered", "A patient is known from now on.";
+    PatientUpdated, "patient.updated", "Something about a patient changed; what, the patient service says to those who may ask.";
 }
