@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what building and running need and this machine lacks, saying what. Sourced by ./run, ./test and .ci/run; on a machine that
-# has everything it does nothing and takes no time.
+# has everything it does nothing and takes no time. Who needs more Debian packages names them in $more_packages.
 set -eu
 
 as_root() {
@@ -21,7 +21,11 @@ command -v curl >/dev/null 2>&1 || packages="$packages curl ca-certificates"
 # Kafka's client speaks TLS and SASL with it.
 [ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev"
 command -v pkg-config >/dev/null 2>&1 || packages="$packages pkg-config"
+command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
 has_postgres || packages="$packages postgresql postgresql-contrib"
+for package in ${more_packages:-}; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || packages="$packages $package"
+done
 
 if [ -n "$packages" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
@@ -45,3 +49,12 @@ if ! command -v cargo >/dev/null 2>&1; then
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt >&2
 fi
 export PATH
+
+# OpenSSL is linked into the binaries, so that they run where there is none, such as in the images.
+libraries=$(pkg-config --variable=libdir openssl 2>/dev/null || true)
+if [ -e "$libraries/libssl.a" ] && [ -e "$libraries/libcrypto.a" ]; then
+    OPENSSL_LIB_DIR=$libraries
+    OPENSSL_INCLUDE_DIR=$(pkg-config --variable=includedir openssl)
+    OPENSSL_STATIC=1
+    export OPENSSL_STATIC OPENSSL_LIB_DIR OPENSSL_INCLUDE_DIR
+fi

@@ -64,7 +64,20 @@ impl Response {
 /// A second process of a service; see [`TestApp::replica`].
 pub struct Replica {
     pub base: String,
-    _stop: DropGuard,
+    stop: DropGuard,
+    run: JoinHandle<()>,
+}
+
+impl Replica {
+    /// Stops it politely and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in ten seconds.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.run).await;
+        assert!(ended.is_ok(), "the replica did not stop in ten seconds");
+    }
 }
 
 impl TestApp {
@@ -155,19 +168,19 @@ impl TestApp {
     /// # Panics
     /// When it does not start.
     pub async fn replica(&self, build: Build) -> Replica {
-        let (stop, config) = (self.stop.child_token(), Arc::clone(&self.context.config));
+        let (stop, config) = (CancellationToken::new(), Arc::clone(&self.context.config));
         let context = Context::new(config, self.group, Clock::system())
             .expect("the settings are the first's");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let base = format!("http://{}", listener.local_addr().expect("it is bound"));
         let until = stop.clone();
         #[expect(clippy::disallowed_methods, reason = "stopped when the replica is dropped")]
-        tokio::spawn(async move {
+        let run = tokio::spawn(async move {
             if let Err(e) = service::run(context, build, listener, until).await {
                 tracing::error!(error = %e, "the replica ended");
             }
         });
-        Replica { base, _stop: stop.drop_guard() }
+        Replica { base, stop: stop.drop_guard(), run }
     }
 
     pub fn clock(&self) -> &Clock {

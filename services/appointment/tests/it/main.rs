@@ -13,4 +13,5 @@ mod patient_check;
 mod practitioners;
 mod races;
 mod reading;
+mod rollout;
 mod steps;

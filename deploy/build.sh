@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Makes everything that `docker compose up --build` needs and a repository must not have: the services' binaries in deploy/dist, the
+# signing key in deploy/secrets, passwords in .env. Run it again after a change; key and passwords stay.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What the images' base, debian:bookworm-slim, has.
+base_glibc=2.36
+services="patient appointment billing notification"
+
+build_here() {
+    . .ci/prerequisites.sh
+    [ "${OPENSSL_STATIC:-}" = 1 ] || {
+        echo "OpenSSL's static library is missing (libssl-dev on Debian): the base image has none to share" >&2
+        exit 1
+    }
+    cargo build --release --locked --bins
+    built=${CARGO_TARGET_DIR:-target}/release
+}
+
+# On a system that is newer than the base image, or is no Linux, the same is done in a container of the base's own age.
+build_in_container() {
+    echo "Building in a container: this system's C library is not one that debian:bookworm-slim can stand in for" >&2
+    "$1" run --rm -v "$PWD:/hospital" -v hospital-cargo:/usr/local/cargo/registry -v hospital-target:/target -w /hospital \
+        -e CARGO_TARGET_DIR=/target rust:1.95-bookworm sh -c "deploy/build.sh --binaries && chown -R $(id -u):$(id -g) deploy/dist"
+}
+
+glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2 || true)
+older_or_equal() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+mkdir -p deploy/dist
+if [ -n "$glibc" ] && older_or_equal "$glibc" "$base_glibc"; then
+    build_here
+    for service in $services; do
+        strip -g -o "deploy/dist/hospital-$service" "$built/hospital-$service"
+        needed=$(objdump -T "deploy/dist/hospital-$service" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
+        older_or_equal "${needed#GLIBC_}" "$base_glibc" || {
+            echo "hospital-$service needs $needed, and debian:bookworm-slim has $base_glibc" >&2
+            exit 1
+        }
+    done
+    strip -g -o deploy/dist/hospital "$built/hospital"
+    # Mozilla's authorities as Debian packages them, and none that this machine trusts beside them.
+    cat /usr/share/ca-certificates/mozilla/*.crt >deploy/dist/ca-certificates.crt
+else
+    engine=$(command -v docker || command -v podman) || {
+        echo "This system's C library ($glibc) is newer than $base_glibc, and there is no docker or podman to build in" >&2
+        exit 1
+    }
+    build_in_container "$engine"
+fi
+[ "${1:-}" != --binaries ] || exit 0
+
+# The key is read by the containers' user, who is nobody here: the directory is what keeps others out.
+mkdir -p deploy/secrets
+chmod 700 deploy/secrets
+if [ ! -e deploy/secrets/signing-key.pem ]; then
+    (umask 022 && openssl genpkey -algorithm ed25519 -out deploy/secrets/signing-key.pem.new)
+    chmod 644 deploy/secrets/signing-key.pem.new
+    mv deploy/secrets/signing-key.pem.new deploy/secrets/signing-key.pem
+fi
+if [ ! -e .env ]; then
+    (
+        umask 077
+        owner=$(openssl rand -hex 18)
+        while IFS= read -r line; do
+            case $line in
+                POSTGRES_PASSWORD=) echo "$line$owner" ;;
+                *_PASSWORD=) echo "$line$(openssl rand -hex 18)" ;;
+                DATABASE_URL=) echo "${line}postgresql://hospital_owner:$owner@127.0.0.1:15432/hospital" ;;
+                *) echo "$line" ;;
+            esac
+        done <.env.example >.env.new
+        mv .env.new .env
+    )
+fi
+
+ls -l deploy/dist | awk 'NR > 1 { printf "%6.1f MB  %s\n", $5 / 1e6, $9 }' >&2
+echo "Ready: docker compose up --build" >&2
