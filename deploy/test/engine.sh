@@ -77,6 +77,13 @@ GO
 
 has_image() { "${engine[@]}" image exists "$1"; }
 
+# Whether there is a stand-in as its files are now.
+has_stand_in() { # name, tag
+    has_image "$2" && [ "$("${engine[@]}" image inspect --format '{{.Labels.files}}' "$2")" = "$(files_of "$1")" ]
+}
+
+files_of() { (cd "$here/stand-ins/$1" && cat -- *) | sha256sum | cut -c1-16; }
+
 build_stand_ins() {
     local stand_ins=$here/stand-ins context=$work/stand-ins
     if ! has_image docker.io/library/debian:bookworm-slim; then
@@ -87,13 +94,13 @@ build_stand_ins() {
         "$stand_ins/base.sh" "$work/fat.tar" openjdk-17-jre-headless,postgresql-client
         "${engine[@]}" import -q "$work/fat.tar" localhost/hospital-stand-in-base:1 >&2
     fi
-    if ! has_image docker.io/library/postgres:17; then
+    if ! has_stand_in postgres docker.io/library/postgres:17; then
         mvn -q -B -f "$stand_ins/pom.xml" dependency:copy-dependencies -DoutputDirectory="$work/postgres-jar" >&2
         mkdir -p "$context/postgres/postgres"
         unzip -p "$work"/postgres-jar/*linux-amd64*.jar '*.txz' | tar -xJ -C "$context/postgres/postgres"
         build_stand_in postgres docker.io/library/postgres:17
     fi
-    if ! has_image "docker.io/axllent/mailpit:$mailpit_version"; then
+    if ! has_stand_in mail "docker.io/axllent/mailpit:$mailpit_version"; then
         mkdir -p "$context/mail"
         GOBIN=$context/mail go install "github.com/axllent/mailpit@$mailpit_version" >&2
         build_stand_in mail "docker.io/axllent/mailpit:$mailpit_version"
@@ -101,7 +108,7 @@ build_stand_ins() {
     local mode version
     for mode in kraft:4.4.0 zookeeper:3.9.2; do
         version=${mode#*:}
-        if ! has_image "docker.io/apache/kafka:$version"; then
+        if ! has_stand_in kafka "docker.io/apache/kafka:$version"; then
             mkdir -p "$context/kafka"
             mvn -q -B -f "$root/deploy/kafka/pom.xml" -P "${mode%:*}" dependency:copy-dependencies -DincludeScope=runtime \
                 -DoutputDirectory="$context/kafka/libs" >&2
@@ -113,5 +120,5 @@ build_stand_ins() {
 
 build_stand_in() { # name, tag
     cp -r "$here/stand-ins/$1/." "$work/stand-ins/$1/"
-    "${engine[@]}" build -q --network=none -t "$2" "$work/stand-ins/$1" >&2
+    "${engine[@]}" build -q --network=none --label "files=$(files_of "$1")" -t "$2" "$work/stand-ins/$1" >&2
 }

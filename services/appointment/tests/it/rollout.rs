@@ -105,6 +105,7 @@ async fn a_rolling_update_with_two_versions_on_one_schema_fails_no_request() {
         .await;
     let balancer = Arc::new(Balancer::default());
     let over = Arc::new(AtomicBool::new(false));
+    #[expect(clippy::disallowed_methods, reason = "waited for below")]
     let looking = tokio::spawn({
         let (balancer, over) = (Arc::clone(&balancer), Arc::clone(&over));
         async move {
@@ -130,7 +131,9 @@ async fn a_rolling_update_with_two_versions_on_one_schema_fails_no_request() {
             .await;
         let body = (patients.active(), practitioner.id().to_owned(), app.token(&[Role::FrontDesk]));
         let (balancer, over, seen) = (Arc::clone(&balancer), Arc::clone(&over), Arc::clone(&seen));
-        desks.push(tokio::spawn(async move { work(&balancer, &over, &seen, body).await }));
+        #[expect(clippy::disallowed_methods, reason = "waited for below")]
+        let desk = tokio::spawn(async move { work(&balancer, &over, &seen, body).await });
+        desks.push(desk);
     }
     let booked = |version: &str| seen.booked.lock().unwrap().get(version).map_or(0, HashSet::len);
     let until = async |version: &str, count: usize| {
