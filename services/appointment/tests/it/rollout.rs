@@ -23,6 +23,7 @@ use hospital_testkit::{TestApp, eventually};
 use hospital_types::Role;
 use jiff::ToSpan;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::{desk::at, fake_patients::FakePatients};
 
@@ -71,6 +72,13 @@ impl Balancer {
         *self.ready.lock().unwrap() = ready.into_iter().flatten().collect();
     }
 
+    async fn keep_looking(self: Arc<Self>, over: Arc<AtomicBool>) {
+        while !over.load(Ordering::Relaxed) {
+            self.look().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     fn next(&self) -> String {
         let ready = self.ready.lock().unwrap();
         ready[self.turn.fetch_add(1, Ordering::Relaxed) % ready.len()].clone()
@@ -105,16 +113,7 @@ async fn a_rolling_update_with_two_versions_on_one_schema_fails_no_request() {
         .await;
     let balancer = Arc::new(Balancer::default());
     let over = Arc::new(AtomicBool::new(false));
-    #[expect(clippy::disallowed_methods, reason = "waited for below")]
-    let looking = tokio::spawn({
-        let (balancer, over) = (Arc::clone(&balancer), Arc::clone(&over));
-        async move {
-            while !over.load(Ordering::Relaxed) {
-                balancer.look().await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    });
+    let looking = begin(Arc::clone(&balancer).keep_looking(Arc::clone(&over)));
     let old = app.replica(hospital_appointment::service).await;
     let other_old = app.replica(hospital_appointment::service).await;
     for base in [&old.base, &other_old.base] {
@@ -131,9 +130,7 @@ async fn a_rolling_update_with_two_versions_on_one_schema_fails_no_request() {
             .await;
         let body = (patients.active(), practitioner.id().to_owned(), app.token(&[Role::FrontDesk]));
         let (balancer, over, seen) = (Arc::clone(&balancer), Arc::clone(&over), Arc::clone(&seen));
-        #[expect(clippy::disallowed_methods, reason = "waited for below")]
-        let desk = tokio::spawn(async move { work(&balancer, &over, &seen, body).await });
-        desks.push(desk);
+        desks.push(begin(async move { work(&balancer, &over, &seen, body).await }));
     }
     let booked = |version: &str| seen.booked.lock().unwrap().get(version).map_or(0, HashSet::len);
     let until = async |version: &str, count: usize| {
@@ -172,6 +169,12 @@ async fn a_rolling_update_with_two_versions_on_one_schema_fails_no_request() {
     // A relay that hands over may publish once more what it had published; under the same id.
     let events: HashSet<_> = told.iter().map(|record| record.header("ce_id")).collect();
     assert_eq!(events.len(), acknowledged);
+}
+
+/// Begins what the test waits for at its end.
+fn begin(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    #[expect(clippy::disallowed_methods, reason = "waited for at the end of the test")]
+    tokio::spawn(work)
 }
 
 /// Books half hours one after another until it is over, without ever trying one again.
