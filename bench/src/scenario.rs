@@ -1,0 +1,93 @@
+//! The scenarios by name.
+
+use std::{rc::Rc, time::Duration};
+
+use crate::{
+    load::{self, Plan, Shape},
+    pgbench::{self, Baseline},
+    processor::Meter,
+    report::Figures,
+    stage::Open,
+    workload::{Book, Mixed, Pay, Pen, Read, SameKey, Workload, World},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// Bookings at random free times, each with its patient check by REST
+    Book,
+    /// Payments on many bills
+    Pay,
+    /// Payments on one bill
+    PayHot,
+    /// The same booking many times at once under one key
+    SameKey,
+    /// Patients by id
+    Read,
+    /// A day at the desk: reads, bookings, bills, payments, messages
+    Mixed,
+}
+
+impl Scenario {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Book => "book",
+            Self::Pay => "pay",
+            Self::PayHot => "pay-hot",
+            Self::SameKey => "same-key",
+            Self::Read => "read",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// What PostgreSQL itself does of the same.
+    pub(crate) const fn baselines(self) -> &'static [Baseline] {
+        match self {
+            Self::Book => &[pgbench::SAME_ROWS, pgbench::LEAN, pgbench::FIVE_STATEMENTS],
+            Self::Pay => &[pgbench::PAYMENT],
+            Self::PayHot => &[pgbench::HOT_BILL],
+            Self::SameKey | Self::Read | Self::Mixed => &[],
+        }
+    }
+
+    pub(crate) fn workload(self, world: &Rc<World>) -> Box<dyn Workload> {
+        let pen = || Pen::new(world);
+        let pay = |bills| Pay { pen: pen(), bills };
+        match self {
+            Self::Book => Box::new(Book(pen())),
+            Self::Pay => Box::new(pay(usize::MAX)),
+            Self::PayHot => Box::new(pay(1)),
+            Self::SameKey => {
+                Box::new(SameKey { pen: pen(), times: 32, sent: 0, request: Vec::new() })
+            }
+            Self::Read => Box::new(Read(pen())),
+            Self::Mixed => Box::new(Mixed::new(world)),
+        }
+    }
+}
+
+/// How long and with how many connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) connections: usize,
+    pub(crate) warmup: Duration,
+    pub(crate) length: Duration,
+}
+
+/// One run of a scenario.
+pub(crate) async fn run(
+    scenario: Scenario,
+    open: &Open,
+    effort: Effort,
+    shape: Shape,
+    meter: &Meter,
+) -> anyhow::Result<Figures> {
+    let world = Rc::new(open.world.for_another_run());
+    let plan = Plan {
+        shape,
+        connections: effort.connections,
+        warmup: effort.warmup,
+        length: effort.length,
+    };
+    let run = load::run(open.addresses, scenario.workload(&world), plan, meter).await?;
+    Ok(Figures::of_run(scenario.name(), effort.connections, run))
+}

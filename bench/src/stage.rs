@@ -1,0 +1,111 @@
+//! What a series of runs stands on: a PostgreSQL of its own, a database for the baselines, and one that is set up for the platform.
+
+use std::{path::Path, rc::Rc, time::Duration};
+
+use anyhow::Context;
+use hospital_cluster::{Cluster, Options};
+
+use crate::{
+    database,
+    medium::Medium,
+    pgbench,
+    platform::{Platform, Program},
+    setup::{self, Size},
+    workload::World,
+};
+
+const BASELINE_SCHEMA: &str = include_str!("../baseline/schema.sql");
+const SAME_ROWS_FILL: &str = include_str!("../baseline/same-rows-fill.sql");
+
+pub(crate) struct Stage {
+    pub(crate) program: Program,
+    pub(crate) cluster: Cluster,
+    pub(crate) size: Size,
+    /// Removed last.
+    _dir: tempfile::TempDir,
+}
+
+/// A platform that is set up and open.
+pub(crate) struct Open {
+    pub(crate) platform: Platform,
+    pub(crate) world: Rc<World>,
+    pub(crate) url: String,
+    pub(crate) addresses: [std::net::SocketAddr; 4],
+}
+
+const SEED: &str = "seed";
+const RUN: &str = "run";
+pub(crate) const BASELINE: &str = "baseline";
+
+impl Stage {
+    pub(crate) async fn set(
+        medium: &Medium,
+        hospital: Option<&Path>,
+        settings: &[(String, String)],
+        size: Size,
+    ) -> anyhow::Result<Self> {
+        let dir = medium.directory()?;
+        let mut all = vec![("autovacuum".to_owned(), "on".to_owned())];
+        all.extend(settings.iter().cloned());
+        let options = Options {
+            dir: dir.path().join("postgres"),
+            durable: true,
+            settings: all,
+            ..Options::default()
+        };
+        let cluster = Cluster::open(&options)?;
+        let program = Program::find(hospital, dir.path().join("platform"))?;
+        let stage = Self { program, cluster, size, _dir: dir };
+        stage.make_baseline().await?;
+        Ok(stage)
+    }
+
+    fn admin_url(&self) -> String {
+        self.cluster.owner_url("postgres")
+    }
+
+    /// The baselines run on the platform's own migrations, so that they write into the very same tables and indexes.
+    async fn make_baseline(&self) -> anyhow::Result<()> {
+        database::create(&self.admin_url(), BASELINE, None).await?;
+        self.program.must(&["migrate", "--owner-url", &self.cluster.owner_url(BASELINE)])?;
+        Ok(())
+    }
+
+    /// Empties the baselines' tables: an exclusion constraint gets slower as its table grows.
+    pub(crate) fn empty_baseline(&self) -> anyhow::Result<()> {
+        let url = self.cluster.owner_url(BASELINE);
+        pgbench::sql(&url, BASELINE_SCHEMA).context("making the baselines' tables")?;
+        pgbench::sql(&url, SAME_ROWS_FILL).context("emptying the tables of the same rows")
+    }
+
+    /// Opens a platform on a fresh copy of the set-up database. With Kafka there is no copy, as its topics must agree: it is set up anew.
+    pub(crate) async fn open(&self, kafka: Option<&str>) -> anyhow::Result<Open> {
+        let url = self.cluster.owner_url(RUN);
+        if kafka.is_some() {
+            database::create(&self.admin_url(), RUN, None).await?;
+        } else {
+            self.make_seed().await?;
+            database::create(&self.admin_url(), RUN, Some(SEED)).await?;
+        }
+        let platform = self.program.start(&url, kafka)?;
+        if kafka.is_some() {
+            setup::fill(&self.program, &url, self.size).await?;
+        }
+        let world = setup::world(&self.program, &url).await?;
+        Ok(Open { platform, world: Rc::new(world), url, addresses: self.program.addresses() })
+    }
+
+    async fn make_seed(&self) -> anyhow::Result<()> {
+        let admin = database::connect(&self.admin_url()).await?;
+        if !admin.query("SELECT 1 FROM pg_database WHERE datname = $1", &[&SEED]).await?.is_empty()
+        {
+            return Ok(());
+        }
+        database::create(&self.admin_url(), SEED, None).await?;
+        let url = self.cluster.owner_url(SEED);
+        let platform = self.program.start(&url, None)?;
+        setup::fill(&self.program, &url, self.size).await?;
+        platform.verify(Duration::from_secs(120)).context("after the set-up")?;
+        platform.stop()
+    }
+}
