@@ -136,7 +136,8 @@ impl Leader {
         .await?;
         let fetch = prepare(FETCH).await?;
         let save =
-            prepare("UPDATE outbox_relay SET snapshot = $1::text::pg_snapshot, saved_at = now()")
+            // Only over the snapshot that the round began with: somebody may have set it back meanwhile, to have everything published again.
+            prepare("UPDATE outbox_relay SET snapshot = $1::text::pg_snapshot, saved_at = now() WHERE snapshot::text = $2")
                 .await?;
         let row = client.query_one(&lock, &[]).await.map_err(|e| broken("electing a relay", e))?;
         let leader = Self {
@@ -198,7 +199,8 @@ impl Leader {
 
     /// Publishes everything that committed since the saved snapshot, and saves the new one. Gives how many events there were.
     pub async fn round(&mut self) -> Result<usize, RelayError> {
-        let (mut published, mut after, mut snapshot) = (0, 0_i64, None::<String>);
+        let (mut published, mut after) = (0, 0_i64);
+        let (mut snapshot, mut saved) = (None::<String>, None::<String>);
         loop {
             let rows = self
                 .client
@@ -207,6 +209,7 @@ impl Leader {
                 .map_err(|e| broken("reading the outbox", e))?;
             let Some(last) = rows.last() else { break };
             snapshot.get_or_insert_with(|| last.get("snapshot"));
+            saved.get_or_insert_with(|| last.get("saved"));
             after = last.get("seq");
             let full = i64::try_from(rows.len()).is_ok_and(|n| n >= self.settings.batch);
             published += rows.len();
@@ -217,7 +220,7 @@ impl Leader {
         }
         if let Some(snapshot) = snapshot {
             self.client
-                .execute(&self.save, &[&snapshot])
+                .execute(&self.save, &[&snapshot, &saved])
                 .await
                 .map_err(|e| broken("saving the relay's snapshot", e))?;
             metrics::counter!("relay_events_total").increment(published as u64);
@@ -260,7 +263,7 @@ const FETCH: &str = "
         SELECT o.* FROM bounds, pg_snapshot_xip(bounds.saved) AS running (xid), outbox o WHERE o.xid = running.xid
     )
     SELECT c.seq, c.event_id, c.topic, c.event_type, c.aggregate, c.subject, c.payload::text AS payload, c.traceparent,
-           c.created_at, b.fresh::text AS snapshot
+           c.created_at, b.fresh::text AS snapshot, b.saved::text AS saved
     FROM changed c, bounds b
     WHERE pg_visible_in_snapshot(c.xid, b.fresh) AND c.seq > $2
     ORDER BY c.seq

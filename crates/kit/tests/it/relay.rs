@@ -135,6 +135,41 @@ async fn events_wait_while_the_bus_is_away_and_a_long_transaction_stalls_nothing
 }
 
 #[tokio::test]
+async fn a_log_that_is_set_back_is_published_again_even_in_the_middle_of_a_round() {
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let writer = session(&db).await;
+    for version in 1..=3 {
+        append(&writer, Uuid::from_u128(1), version).await;
+    }
+    let mut relay = leader(&pool, &bus, 2).await;
+    assert_eq!(relay.round().await.unwrap(), 3);
+    append(&writer, Uuid::from_u128(1), 4).await;
+    // The bus takes its time, and meanwhile somebody asks for everything again.
+    let kept = bus.records.lock().await;
+    let round = tokio::spawn(async move {
+        assert_eq!(relay.round().await.unwrap(), 1);
+        relay
+    });
+    hospital_testkit::eventually("the round to wait for the bus", async || {
+        let fetched: i64 = db
+            .value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%WITH bounds%'
+                    AND state = 'idle' AND application_name = 'hospital-kit'")
+            .await
+            .unwrap();
+        (fetched > 0).then_some(())
+    })
+    .await;
+    db.execute("UPDATE kit.outbox_relay SET snapshot = '1:1:'").await.unwrap();
+    drop(kept);
+    let mut relay = round.await.unwrap();
+    assert_eq!(relay.round().await.unwrap(), 4);
+    assert_eq!(relay.round().await.unwrap(), 0);
+    let versions: Vec<_> = published(&bus).await.into_iter().map(|(_, version)| version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
 async fn one_relay_leads_and_another_takes_over() {
     let (db, pool) = schema().await;
     let bus: SharedBus = Arc::new(Kept::default());
