@@ -6,7 +6,7 @@ use anyhow::Context;
 use hospital_contracts::TOPICS;
 use hospital_kit::{
     bus::{Position, SharedBus},
-    consumer::dead_letter_topic,
+    dead_letter::dead_letter_topic,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;

@@ -88,10 +88,33 @@ async fn a_service_s_role_may_work_on_its_rows_and_not_on_its_schema() {
             &format!("UPDATE {service}.outbox SET topic = 'x'"),
             &format!("DELETE FROM {service}.outbox"),
             &format!("TRUNCATE {service}.outbox"),
+            &format!(
+                "INSERT INTO {service}.intervention (actor, act, reason, detail) VALUES ('x', 'drop', 'x', '{{}}')"
+            ),
+            &format!("UPDATE {service}.intervention SET reason = 'x'"),
+            &format!("DELETE FROM {service}.intervention"),
+            &format!("TRUNCATE {service}.intervention"),
         ] {
             assert!(is_refused(&client, sql).await, "{service} may {sql}");
         }
         client.query(&format!("SELECT 1 FROM {service}.outbox"), &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_people_did_cannot_be_changed_even_by_the_owner() {
+    let db = migrated().await;
+    let owner = connect_owner(&db).await;
+    owner
+        .batch_execute("INSERT INTO billing.intervention (actor, act, reason, detail) VALUES ('x', 'drop', 'x', '{}')")
+        .await
+        .unwrap();
+    for sql in [
+        "UPDATE billing.intervention SET reason = 'y'",
+        "DELETE FROM billing.intervention",
+        "TRUNCATE billing.intervention",
+    ] {
+        assert!(is_refused(&owner, sql).await, "{sql}");
     }
 }
 

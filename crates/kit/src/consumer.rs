@@ -1,15 +1,16 @@
 //! Runs a consumer: a batch per poll, its effect and its inbox rows in one transaction, offsets committed after it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hospital_contracts::CloudEvent;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bus::{BusError, Consumer, Received, Record, SharedBus},
+    bus::{BusError, Consumer, Received, SharedBus},
     db::Db,
-    inbox::{self, Consume, Poison},
+    dead_letter::{self, BuryError, Cause, ONLY_FOR},
+    inbox::{self, Arrival, Consume, Poison},
     outcome::{BrokenKind, Failure},
 };
 
@@ -28,11 +29,6 @@ impl Default for ConsumerSettings {
     fn default() -> Self {
         Self { batch: 500, wait: Duration::from_millis(500), attempts: 5 }
     }
-}
-
-/// The dead-letter topic of a consumer group for a topic.
-pub fn dead_letter_topic(topic: &str, group: &str) -> String {
-    format!("{topic}.{group}.dlq")
 }
 
 /// Consumes until told to stop; survives the loss of the database and of the bus.
@@ -134,29 +130,34 @@ impl Member<'_> {
         batch: &[Received],
         stop: &CancellationToken,
     ) -> Result<Applied, BusError> {
+        let group = self.consumer.group();
+        let first_at = self.db.clock().now();
         let mut events = Vec::with_capacity(batch.len());
-        for record in batch {
+        for record in batch.iter().filter(|r| r.header(ONLY_FOR).is_none_or(|only| only == group)) {
             match CloudEvent::from_record(&record.topic, &record.headers, record.value.clone()) {
-                Ok(event) => events.push((event, record)),
-                Err(e) => self.bury(record, &e.to_string(), 1).await?,
+                Ok(event) => events.push(Arrival { event, record }),
+                Err(e) => {
+                    let cause = Cause { reason: &e.to_string(), attempts: 1, first_at };
+                    if let Applied::Stopped = self.bury(record, &cause, stop).await? {
+                        return Ok(Applied::Stopped);
+                    }
+                }
             }
         }
-        let all: Vec<CloudEvent> = events.iter().map(|(event, _)| event.clone()).collect();
-        match self.settle(&all, stop).await {
+        match self.settle(&events, stop).await {
             Settled::Done => return Ok(Applied::All),
             Settled::Stopped => return Ok(Applied::Stopped),
             Settled::Poison(_) => {}
         }
-        // One of them is poison: one by one, so that the others are not held up. What follows a poisoned event of an aggregate in
-        // this batch is judged by its version like any other.
-        let mut buried = HashSet::new();
-        for (event, record) in &events {
-            match self.settle(std::slice::from_ref(event), stop).await {
+        // One of them is poison: one by one, so that the others are not held up. What follows it in its aggregate waits.
+        for arrival in &events {
+            match self.settle(std::slice::from_ref(arrival), stop).await {
                 Settled::Done => {}
                 Settled::Stopped => return Ok(Applied::Stopped),
                 Settled::Poison((reason, attempts)) => {
-                    if buried.insert(event.id) {
-                        self.bury(record, &reason.0, attempts).await?;
+                    let cause = Cause { reason: &reason.0, attempts, first_at };
+                    if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
+                        return Ok(Applied::Stopped);
                     }
                 }
             }
@@ -165,7 +166,7 @@ impl Member<'_> {
     }
 
     /// Applies events in one transaction; waits out what passes.
-    async fn settle(&mut self, events: &[CloudEvent], stop: &CancellationToken) -> Settled {
+    async fn settle(&mut self, events: &[Arrival<'_>], stop: &CancellationToken) -> Settled {
         let mut defects = 0;
         loop {
             let started = std::time::Instant::now();
@@ -200,46 +201,27 @@ impl Member<'_> {
         }
     }
 
-    /// Puts a record aside in the dead-letter topic, with the reason and where it came from in headers.
+    /// Puts a record aside; waits until the ledger takes it.
     async fn bury(
         &mut self,
         record: &Received,
-        reason: &str,
-        attempts: u32,
-    ) -> Result<(), BusError> {
+        cause: &Cause<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Applied, BusError> {
         let group = self.consumer.group();
-        let now = self.db.clock().now().to_string();
-        let mut headers = record.headers.clone();
-        headers.retain(|(name, _)| !name.starts_with("dlq_"));
-        for (name, value) in [
-            ("dlq_reason", reason.chars().take(500).collect()),
-            ("dlq_attempts", attempts.to_string()),
-            ("dlq_time", now),
-            ("dlq_topic", record.topic.clone()),
-            ("dlq_partition", record.partition.to_string()),
-            ("dlq_offset", record.offset.to_string()),
-            ("dlq_group", group.to_owned()),
-        ] {
-            headers.push((name.to_owned(), value));
+        loop {
+            match dead_letter::bury(self.db, self.bus, group, record, cause).await {
+                Ok(()) => return Ok(Applied::All),
+                Err(BuryError::Bus(e)) => return Err(e),
+                Err(BuryError::Database(e)) => {
+                    tracing::warn!(group, error = %e, "a dead letter waits for the database");
+                }
+            }
+            self.pause.next().await;
+            if stop.is_cancelled() {
+                return Ok(Applied::Stopped);
+            }
         }
-        tracing::error!(
-            group,
-            topic = record.topic,
-            partition = record.partition,
-            offset = record.offset,
-            reason,
-            "a record was put aside in the dead-letter topic"
-        );
-        metrics::counter!("consumer_events_total", "group" => group, "end" => "dead-lettered")
-            .increment(1);
-        self.bus
-            .publish(vec![Record {
-                topic: dead_letter_topic(&record.topic, group),
-                key: record.key.clone().unwrap_or_default(),
-                headers,
-                value: record.value.clone(),
-            }])
-            .await
     }
 }
 

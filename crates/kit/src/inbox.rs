@@ -1,6 +1,6 @@
 //! The door for events: an event's effect happens once, however often it arrives.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use hospital_contracts::CloudEvent;
@@ -8,7 +8,9 @@ use hospital_types::{Actor, EventId, Refusal, RefusalKind};
 use uuid::Uuid;
 
 use crate::{
+    bus::Received,
     db::{Db, Tx, Unit},
+    dead_letter::{self, Head},
     outcome::Outcome,
     sql,
 };
@@ -48,37 +50,76 @@ pub trait Consume: Send + Sync + 'static {
     async fn apply(&self, tx: &mut Tx<Poison>, events: &[&CloudEvent]) -> Outcome<(), Poison>;
 }
 
-/// Applies the events of a batch that this consumer has not applied before, and remembers them, in one transaction. Gives how many
-/// were fresh.
-pub async fn once(db: &Db, consumer: &dyn Consume, batch: &[CloudEvent]) -> Outcome<usize, Poison> {
+/// An event with the record that it came in.
+pub struct Arrival<'a> {
+    pub event: CloudEvent,
+    pub record: &'a Received,
+}
+
+/// Applies the events of a batch that this consumer has not applied before, and remembers them, in one transaction. What comes behind a
+/// dead letter of its aggregate is set aside in the same transaction. Gives how many were fresh.
+pub async fn once(
+    db: &Db,
+    consumer: &dyn Consume,
+    batch: &[Arrival<'_>],
+) -> Outcome<usize, Poison> {
     let Some(first) = batch.first() else { return Ok(0) };
     let unit = Unit {
         name: consumer.group(),
         actor: Actor::system(consumer.group()),
-        traceparent: first.traceparent.clone(),
+        traceparent: first.event.traceparent.clone(),
     };
     db.write(unit, async |tx: &mut Tx<Poison>| {
-        let ids: Vec<EventId> = batch.iter().map(|event| event.id).collect();
-        let topics: Vec<String> = batch.iter().map(|event| event.topic.clone()).collect();
-        let rows = tx
-            .read(sql!(
-                "INSERT INTO inbox (consumer, event_id, topic)
-                 SELECT $1, e.id, e.topic FROM unnest($2::uuid[], $3::text[]) AS e (id, topic) ORDER BY e.id
-                 ON CONFLICT ON CONSTRAINT inbox_once DO NOTHING
-                 RETURNING event_id",
-                consumer.group(),
-                ids,
-                topics,
-            ))
-            .await?;
-        let mut fresh: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        let (mut fresh, heads) = claim(tx, consumer.group(), batch).await?;
         // An id that stands twice in the batch is fresh the first time only.
-        let events: Vec<&CloudEvent> =
-            batch.iter().filter(|event| fresh.remove(&event.id.uuid())).collect();
+        let arrivals: Vec<&Arrival<'_>> =
+            batch.iter().filter(|arrival| fresh.remove(&arrival.event.id.uuid())).collect();
+        let count = arrivals.len();
+        let sorted = dead_letter::sort(arrivals, &heads);
+        sorted.settle(tx, consumer.group());
+        let events: Vec<&CloudEvent> = sorted.apply.iter().map(|arrival| &arrival.event).collect();
         if !events.is_empty() {
             consumer.apply(tx, &events).await?;
         }
-        Ok(events.len())
+        Ok(count)
     })
     .await
+}
+
+/// Claims the events that were not claimed before, and looks for open dead letters of the batch's aggregates, in one flight.
+async fn claim(
+    tx: &mut Tx<Poison>,
+    group: &'static str,
+    batch: &[Arrival<'_>],
+) -> Outcome<(HashSet<Uuid>, HashMap<Uuid, Head>), Poison> {
+    let ids: Vec<EventId> = batch.iter().map(|arrival| arrival.event.id).collect();
+    let topics: Vec<String> = batch.iter().map(|arrival| arrival.event.topic.clone()).collect();
+    let aggregates: Vec<Option<Uuid>> =
+        batch.iter().map(|a| dead_letter::aggregate_of(a.record)).collect();
+    let rows = tx
+        .read(sql!(
+            "WITH fresh AS (
+                 INSERT INTO inbox (consumer, event_id, topic)
+                 SELECT $1, e.id, e.topic FROM unnest($2::uuid[], $3::text[]) AS e (id, topic) ORDER BY e.id
+                 ON CONFLICT ON CONSTRAINT inbox_once DO NOTHING
+                 RETURNING event_id)
+             SELECT event_id, NULL::uuid AS aggregate, NULL::integer AS version FROM fresh
+             UNION ALL
+             (SELECT DISTINCT ON (aggregate) id, aggregate, version FROM dead_letter
+              WHERE consumer = $1 AND aggregate = ANY ($4) AND closed_at IS NULL ORDER BY aggregate, version, seq)",
+            group,
+            ids,
+            topics,
+            aggregates,
+        ))
+        .await?;
+    let (mut fresh, mut heads) = (HashSet::new(), HashMap::new());
+    for row in &rows {
+        let id: Uuid = row.get("event_id");
+        match row.get::<_, Option<Uuid>>("aggregate") {
+            None => drop(fresh.insert(id)),
+            Some(of) => drop(heads.insert(of, Head { id, version: row.get("version") })),
+        }
+    }
+    Ok((fresh, heads))
 }

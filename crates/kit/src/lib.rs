@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod consumer;
 pub mod db;
+pub mod dead_letter;
 pub mod http;
 pub mod idempotency;
 pub mod inbox;

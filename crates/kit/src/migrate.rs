@@ -18,7 +18,11 @@ pub struct Schema {
     pub migrations: Vec<Migration>,
 }
 
-const PLUMBING: &str = include_str!("../migrations/plumbing.sql");
+/// What every schema has beside its service's own tables, in order.
+const PLUMBING: [(&str, &str); 2] = [
+    ("V1__plumbing", include_str!("../migrations/plumbing.sql")),
+    ("V2__dead_letters", include_str!("../migrations/dead_letters.sql")),
+];
 
 impl Schema {
     /// The number of the newest migration.
@@ -57,13 +61,16 @@ impl Schema {
             ))
             .await
             .map_err(failed)?;
-        let plumbing = Migration::unapplied("V1__plumbing", PLUMBING)
-            .map_err(|e| Broken::defect("reading the plumbing's migration", e))?;
-        run(&mut client, &[plumbing], "plumbing_history").await?;
+        let plumbing: Result<Vec<Migration>, _> =
+            PLUMBING.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
+        let plumbing =
+            plumbing.map_err(|e| Broken::defect("reading the plumbing's migrations", e))?;
+        run(&mut client, &plumbing, "plumbing_history").await?;
         run(&mut client, &self.migrations, "migration_history").await?;
         client
             .batch_execute(
                 &format!("REVOKE UPDATE, DELETE, TRUNCATE ON outbox FROM hospital_{schema};
+                          REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON intervention FROM hospital_{schema};
                           REVOKE INSERT, UPDATE, DELETE ON plumbing_history, migration_history FROM hospital_{schema};
                           SELECT pg_advisory_unlock(hashtextextended('hospital migrate', 0))"),
             )
@@ -74,9 +81,19 @@ impl Schema {
     /// Answers whether the schema is the one that this code knows. A newer one that only added things is accepted, so that old and new
     /// replicas run side by side during a roll-out.
     pub async fn check(&self, db: &Db) -> Result<(), Broken> {
-        let rows =
-            db.read(sql!("SELECT coalesce(max(version), 0)::int FROM migration_history")).await?;
-        let found: i32 = rows.first().map_or(0, |row| row.get(0));
+        let rows = db
+            .read(sql!(
+                "SELECT (SELECT coalesce(max(version), 0)::int FROM migration_history),
+                        (SELECT coalesce(max(version), 0)::int FROM plumbing_history)"
+            ))
+            .await?;
+        let (found, plumbing): (i32, i32) = rows.first().map_or((0, 0), |r| (r.get(0), r.get(1)));
+        if usize::try_from(plumbing).is_ok_and(|plumbing| plumbing < PLUMBING.len()) {
+            return Err(Broken::unavailable(
+                "checking the schema",
+                format!("schema {} has old plumbing: run `hospital migrate`", self.name),
+            ));
+        }
         if found < self.version() {
             return Err(Broken::unavailable(
                 "checking the schema",

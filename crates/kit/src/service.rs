@@ -17,8 +17,9 @@ use crate::{
     bus::{SharedBus, TopicSpec, kafka::KafkaBus, postgres::PostgresBus},
     clock::Clock,
     config::{BusConfig, BusKind, Config, Secret},
-    consumer::{self, ConsumerSettings, dead_letter_topic},
+    consumer::{self, ConsumerSettings},
     db::{Db, DbSettings},
+    dead_letter::{self, dead_letter_topic},
     http::{Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
     idempotency,
     inbox::Consume,
@@ -141,14 +142,7 @@ pub async fn run(
         (SharedBus::clone(&context.bus), topics(&context.config.bus, &service.consumers));
     background.spawn(ensure_topics(bus, topics, topics_state, working.clone()));
     for consumer in service.consumers {
-        let (db, bus) = (context.db.clone(), SharedBus::clone(&context.bus));
-        background.spawn(consumer::run(
-            db,
-            bus,
-            consumer,
-            ConsumerSettings::default(),
-            working.clone(),
-        ));
+        consume(&background, &context, consumer, &working);
     }
     for (name, task) in service.tasks {
         tracing::debug!(name, "task started");
@@ -189,6 +183,24 @@ pub async fn run(
     context.db.close();
     tracing::info!(service = context.db.schema(), "stopped");
     served.map_err(|e| Broken::defect("serving", e))
+}
+
+/// A consumer, with the redelivery of its dead letters.
+fn consume(
+    background: &TaskTracker,
+    context: &Context,
+    consumer: Arc<dyn Consume>,
+    stop: &CancellationToken,
+) {
+    let (db, bus) = (context.db.clone(), SharedBus::clone(&context.bus));
+    let redelivered = Arc::clone(&consumer);
+    background.spawn(dead_letter::run(
+        db.clone(),
+        SharedBus::clone(&bus),
+        redelivered,
+        stop.clone(),
+    ));
+    background.spawn(consumer::run(db, bus, consumer, ConsumerSettings::default(), stop.clone()));
 }
 
 fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = ()> + use<> {

@@ -330,7 +330,9 @@ impl Bus for KafkaBus {
                 let p = element.partition();
                 let (low, high) =
                     reader.fetch_watermarks(&topic, p, CALL).map_err(|e| failed(&e))?;
-                let done = element.offset().to_raw().filter(|o| *o >= 0).unwrap_or(low);
+                // One behind the end is of a log that was lost: the group begins anew.
+                let done = element.offset().to_raw().filter(|o| (0..=high).contains(o));
+                let done = done.unwrap_or(low);
                 lag.insert(p, high - done);
             }
             Ok(lag)

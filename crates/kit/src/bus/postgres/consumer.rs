@@ -91,7 +91,7 @@ impl Member {
                  )
                  SELECT (SELECT count(*) FROM bus.member WHERE \"group\" = $1 AND id <> $2
                          AND last_seen > now() - make_interval(secs => $3)) AS others,
-                        p.topic, p.partition
+                        p.topic, p.partition, p.next_offset
                  FROM bus.partition p WHERE p.topic = ANY ($4) ORDER BY p.topic, p.partition",
                 &[&self.group, &self.id, &STALE_S, &self.topics],
             )
@@ -102,6 +102,12 @@ impl Member {
         let members = usize::try_from(others).unwrap_or(0) + 1;
         let share = rows.len().div_ceil(members);
         let all: Vec<Partition> = rows.iter().map(|row| (row.get(1), row.get(2))).collect();
+        for (partition, end) in all.iter().zip(rows.iter().map(|row| row.get::<_, i64>(3))) {
+            // Behind the end: the bus was lost and begins anew, and so does its reader.
+            if let Some(next) = self.owned.get_mut(partition).filter(|next| **next > end) {
+                *next = 0;
+            }
+        }
         self.give_back(share).await?;
         self.take(all, share).await
     }
@@ -159,7 +165,7 @@ impl Member {
         self.read_offsets(got).await
     }
 
-    /// Begins partitions at what the group has committed.
+    /// Begins partitions at what the group has committed; at the beginning where that is behind the end, as in a bus that was lost and is new.
     async fn read_offsets(&mut self, partitions: Vec<Partition>) -> Result<(), BusError> {
         if partitions.is_empty() {
             return Ok(());
@@ -168,8 +174,9 @@ impl Member {
         let rows = self
             .client
             .query(
-                "SELECT w.topic, w.partition, coalesce(g.next_offset, 0)
+                "SELECT w.topic, w.partition, CASE WHEN g.next_offset <= p.next_offset THEN g.next_offset ELSE 0 END
                  FROM unnest($2::text[], $3::integer[]) AS w (topic, partition)
+                 LEFT JOIN bus.partition p ON p.topic = w.topic AND p.partition = w.partition
                  LEFT JOIN bus.group_offset g ON g.\"group\" = $1 AND g.topic = w.topic AND g.partition = w.partition",
                 &[&self.group, &topics, &numbers],
             )

@@ -320,7 +320,7 @@ impl Bus for PostgresBus {
     async fn lag(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, BusError> {
         let rows = self
             .query(
-                "SELECT p.partition, p.next_offset - coalesce(g.next_offset, 0)
+                "SELECT p.partition, p.next_offset - CASE WHEN g.next_offset <= p.next_offset THEN g.next_offset ELSE 0 END
                  FROM bus.partition p
                  LEFT JOIN bus.group_offset g ON g.\"group\" = $1 AND g.topic = p.topic AND g.partition = p.partition
                  WHERE p.topic = $2",

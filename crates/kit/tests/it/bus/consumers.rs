@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use hospital_contracts::CloudEvent;
 use hospital_kit::{
     bus::{Position, Record},
-    consumer::{self, ConsumerSettings, dead_letter_topic},
+    consumer::{self, ConsumerSettings},
     db::Tx,
-    inbox::{self, Consume, Poison},
+    dead_letter::dead_letter_topic,
+    inbox::{self, Arrival, Consume, Poison},
     outcome::Outcome,
     sql,
 };
@@ -188,6 +189,26 @@ pub(crate) async fn lag_is_what_is_still_to_commit(place: Place) {
     assert_eq!(total().await, 1);
 }
 
+pub(crate) async fn a_bus_that_was_lost_is_read_from_its_beginning(place: Place) {
+    let Place::Postgres(database) = &place else { return };
+    let (bus, topic, group) = (place.open(), place.topic(1).await, unique("group"));
+    bus.publish(records(&topic, "old", 10)).await.unwrap();
+    let mut member = bus.subscribe(&group, &[&topic]).await.unwrap();
+    let came = poll_all(&mut member, 10).await;
+    member.commit(&came).await.unwrap();
+    database
+        .execute("DELETE FROM bus.message; UPDATE bus.partition SET next_offset = 0")
+        .await
+        .unwrap();
+    bus.publish(records(&topic, "new", 3)).await.unwrap();
+    assert_eq!(bus.lag(&group, &topic).await.unwrap()[&0], 3);
+    // One that was there, and one that comes to what the group had committed.
+    assert_eq!(values(&poll_all(&mut member, 3).await), ["new-0", "new-1", "new-2"]);
+    drop(member);
+    let mut next = place.open().subscribe(&group, &[&topic]).await.unwrap();
+    assert_eq!(values(&poll_all(&mut next, 3).await), ["new-0", "new-1", "new-2"]);
+}
+
 /// Writes a row for each event; refuses what says `poison`.
 struct Writes {
     group: &'static str,
@@ -233,7 +254,7 @@ fn event(topic: &str, value: &str) -> Record {
     ];
     Record {
         topic: topic.to_owned(),
-        key: "one-key".to_owned(),
+        key: unique("key"),
         headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         value: value.as_bytes().to_vec(),
     }
@@ -274,9 +295,16 @@ pub(crate) async fn poison_is_put_aside_and_the_rest_goes_on(place: Place) {
     assert_eq!(reasons.len(), 5, "{reasons:?}");
     let nameless = dead.iter().find(|record| record.value == b"no headers").unwrap();
     assert_eq!(nameless.header("note"), Some("kept"));
-    for name in
-        ["dlq_topic", "dlq_partition", "dlq_offset", "dlq_group", "dlq_time", "dlq_attempts"]
-    {
+    for name in [
+        "dlq_id",
+        "dlq_topic",
+        "dlq_partition",
+        "dlq_offset",
+        "dlq_group",
+        "dlq_first_time",
+        "dlq_last_time",
+        "dlq_attempts",
+    ] {
         assert!(nameless.header(name).is_some_and(|value| !value.is_empty()), "{name}");
     }
     stop.cancel();
@@ -291,11 +319,15 @@ pub(crate) async fn a_crash_between_effect_and_commit_has_one_effect(place: Plac
     bus.publish(batch).await.unwrap();
     let mut member = place.open().subscribe(consumer.group(), &[&topic]).await.unwrap();
     let came = poll_all(&mut member, 5).await;
-    let events: Vec<CloudEvent> = came
+    let arrivals: Vec<Arrival<'_>> = came
         .iter()
-        .map(|r| CloudEvent::from_record(&r.topic, &r.headers, r.value.clone()).unwrap())
+        .map(|record| {
+            let (topic, headers) = (&record.topic, &record.headers);
+            let event = CloudEvent::from_record(topic, headers, record.value.clone()).unwrap();
+            Arrival { event, record }
+        })
         .collect();
-    assert_eq!(inbox::once(&db, &*consumer, &events).await.unwrap(), 5);
+    assert_eq!(inbox::once(&db, &*consumer, &arrivals).await.unwrap(), 5);
     // It dies here: the effect is committed, the offsets are not.
     drop(member);
     let stop = CancellationToken::new();

@@ -2,6 +2,7 @@
 //! `HOSPITAL_TEST_KAFKA` says where one is.
 
 mod consumers;
+mod dead_letters;
 mod fixtures;
 mod records;
 
@@ -12,6 +13,10 @@ macro_rules! facts {
             #[tokio::test(flavor = "multi_thread")]
             async fn what_is_past_its_retention_goes() {
                 super::records::what_is_past_its_retention_goes(super::fixtures::Place::postgres().await).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_bus_that_was_lost_is_read_from_its_beginning() {
+                super::consumers::a_bus_that_was_lost_is_read_from_its_beginning(super::fixtures::Place::postgres().await).await;
             }
             $(
                 #[tokio::test(flavor = "multi_thread")]
@@ -47,4 +52,9 @@ facts! {
     consumers::lag_is_what_is_still_to_commit,
     consumers::poison_is_put_aside_and_the_rest_goes_on,
     consumers::a_crash_between_effect_and_commit_has_one_effect,
+    dead_letters::what_follows_a_dead_letter_of_its_aggregate_waits_and_comes_in_order,
+    dead_letters::a_letter_that_is_dropped_lets_those_behind_it_go,
+    dead_letters::an_earlier_step_from_another_topic_passes_a_dead_letter,
+    dead_letters::a_letter_that_comes_again_by_the_topic_is_applied_and_closed,
+    dead_letters::a_record_for_another_group_is_passed_by,
 }
