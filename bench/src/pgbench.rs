@@ -33,7 +33,6 @@ pub(crate) const LEAN: Baseline = baseline!("lean-booking");
 pub(crate) const FIVE_STATEMENTS: Baseline = baseline!("five-statement-booking");
 pub(crate) const PAYMENT: Baseline = baseline!("payment-function");
 pub(crate) const HOT_BILL: Baseline = baseline!("hot-bill-seven-statements");
-pub(crate) const ALL: [Baseline; 5] = [SAME_ROWS, LEAN, FIVE_STATEMENTS, PAYMENT, HOT_BILL];
 
 /// What a run of a baseline gave.
 #[derive(Debug)]

@@ -150,6 +150,7 @@ async fn abba(
         }
         note(&format!("{}, run {}", scenario.name(), round + 1));
         keep(scenario::run(scenario, open, effort, shape, &meter).await?);
+        open.settle().await?;
         for baseline in after {
             note(&format!("pgbench {}", baseline.name));
             let measured = pgbench::run(*baseline, &url, plan, &meter).await?;

@@ -3,6 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use crate::{
+    flow,
     load::{self, Plan, Shape},
     pgbench::{self, Baseline},
     processor::Meter,
@@ -23,6 +24,8 @@ pub(crate) enum Scenario {
     SameKey,
     /// Patients by id
     Read,
+    /// Whole flows: booked, billed by the event, paid, and the patient told of all three
+    Flow,
     /// A day at the desk: reads, bookings, bills, payments, messages
     Mixed,
 }
@@ -35,6 +38,7 @@ impl Scenario {
             Self::PayHot => "pay-hot",
             Self::SameKey => "same-key",
             Self::Read => "read",
+            Self::Flow => "flow",
             Self::Mixed => "mixed",
         }
     }
@@ -45,14 +49,17 @@ impl Scenario {
             Self::Book => &[pgbench::SAME_ROWS, pgbench::LEAN, pgbench::FIVE_STATEMENTS],
             Self::Pay => &[pgbench::PAYMENT],
             Self::PayHot => &[pgbench::HOT_BILL],
+            Self::Flow => &[pgbench::SAME_ROWS],
             Self::SameKey | Self::Read | Self::Mixed => &[],
         }
     }
 
-    pub(crate) fn workload(self, world: &Rc<World>) -> Box<dyn Workload> {
+    /// Its requests; a flow has its own way of asking.
+    fn workload(self, world: &Rc<World>) -> Option<Box<dyn Workload>> {
         let pen = || Pen::new(world);
         let pay = |bills| Pay { pen: pen(), bills };
-        match self {
+        Some(match self {
+            Self::Flow => return None,
             Self::Book => Box::new(Book(pen())),
             Self::Pay => Box::new(pay(usize::MAX)),
             Self::PayHot => Box::new(pay(1)),
@@ -61,7 +68,7 @@ impl Scenario {
             }
             Self::Read => Box::new(Read(pen())),
             Self::Mixed => Box::new(Mixed::new(world)),
-        }
+        })
     }
 }
 
@@ -82,12 +89,13 @@ pub(crate) async fn run(
     meter: &Meter,
 ) -> anyhow::Result<Figures> {
     let world = Rc::new(open.world.for_another_run());
-    let plan = Plan {
-        shape,
-        connections: effort.connections,
-        warmup: effort.warmup,
-        length: effort.length,
+    let run = match scenario.workload(&world) {
+        Some(workload) => {
+            let (connections, warmup, length) = (effort.connections, effort.warmup, effort.length);
+            load::run(open.addresses, workload, Plan { shape, connections, warmup, length }, meter)
+                .await?
+        }
+        None => flow::run(open, effort, meter).await?,
     };
-    let run = load::run(open.addresses, scenario.workload(&world), plan, meter).await?;
     Ok(Figures::of_run(scenario.name(), effort.connections, run))
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, rc::Rc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hospital_cluster::{Cluster, Options};
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     medium::Medium,
     pgbench,
     platform::{Platform, Program},
+    processor::{Meter, between},
     setup::{self, Size},
     workload::World,
 };
@@ -31,6 +32,31 @@ pub(crate) struct Open {
     pub(crate) world: Rc<World>,
     pub(crate) url: String,
     pub(crate) addresses: [std::net::SocketAddr; 4],
+}
+
+/// The services work something off while they use more than this share of a processor.
+const BUSY: f64 = 0.05;
+const SETTLING_MAX: Duration = Duration::from_secs(180);
+
+impl Open {
+    /// Waits until the services have nothing left to do, so that what follows has the machine for itself.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let mut meter = Meter::default();
+        self.platform.watch(&mut meter);
+        let interval = Duration::from_millis(400);
+        let deadline = tokio::time::Instant::now() + SETTLING_MAX;
+        let mut quiet = 0;
+        while quiet < 2 {
+            let before = meter.read();
+            tokio::time::sleep(interval).await;
+            let used: Duration = between(&before, &meter.read()).values().sum();
+            quiet = if used.div_duration_f64(interval) < BUSY { quiet + 1 } else { 0 };
+            if tokio::time::Instant::now() > deadline {
+                bail!("the services are still busy after {SETTLING_MAX:?}");
+            }
+        }
+        Ok(())
+    }
 }
 
 const SEED: &str = "seed";
