@@ -3,13 +3,17 @@
 mod asyncapi;
 mod client;
 mod demo;
+mod dlq;
 mod doctor;
 mod documents;
 mod import;
+mod journey;
 mod migrate;
 mod platform;
+mod replay;
 mod serve;
 mod services;
+mod stores;
 mod token;
 mod up;
 mod verify;
@@ -39,6 +43,9 @@ enum Command {
     Token(token::TokenArgs),
     Import(import::ImportArgs),
     Verify(verify::VerifyArgs),
+    Journey(journey::JourneyArgs),
+    Dlq(dlq::DlqArgs),
+    Replay(replay::ReplayArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Openapi(documents::OpenapiArgs),
@@ -71,6 +78,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args, platform).await?,
         Command::Openapi(args) => documents::openapi(&args)?,
         Command::Asyncapi(_) => documents::asyncapi()?,
+        Command::Replay(args) => return replay::run(&args, platform).await,
+        Command::Journey(args) => return journey::run(&args, platform).await,
+        Command::Dlq(args) => return dlq::run(args, platform).await,
         Command::Verify(args) => return verify::run(&args, platform).await,
         Command::Doctor(args) => return Ok(doctor::run(&args, platform)),
     }

@@ -5,31 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::Context;
 use hospital_contracts::TOPICS;
 use hospital_kit::{
-    bus::{Position, SharedBus},
+    bus::{Position, Received, SharedBus},
     dead_letter::dead_letter_topic,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{VIOLATIONS_MAX, Verdict};
-
-/// Who consumes what.
-const CONSUMED: [(&str, &[&str]); 2] = [
-    ("billing", &["appointment.booked", "appointment.cancelled"]),
-    (
-        "notification",
-        &[
-            "patient.registered",
-            "patient.updated",
-            "appointment.booked",
-            "appointment.rescheduled",
-            "appointment.cancelled",
-            "bill.generated",
-            "payment.completed",
-            "payment.failed",
-        ],
-    ),
-];
+use crate::stores::{CONSUMED, outbox};
 
 /// What is published and not worked off, or dead-lettered though it is ours.
 pub(crate) async fn unfinished(
@@ -60,15 +43,14 @@ pub(crate) async fn unfinished(
             if lag > 0 {
                 violations.push(format!("{group} has {lag} records of {topic} still to do"));
             }
-            let dead = bus.read(&dead_letter_topic(topic, group), Position::Beginning).await?;
-            for record in dead {
-                let Some(id) = record.header("ce_id").and_then(|id| id.parse::<Uuid>().ok()) else {
-                    continue;
-                };
-                if is_ours(client, id).await? {
-                    let reason = record.header("dlq_reason").unwrap_or("no reason");
-                    violations.push(format!("{group} put our own {topic} {id} aside: {reason}"));
-                }
+            let copies = bus.read(&dead_letter_topic(topic, group), Position::Beginning).await?;
+            unknown_copies(client, group, topic, &copies, &mut violations).await?;
+        }
+        open_letters(client, group, &mut violations).await?;
+        // A look at everything: only once the rest is done.
+        if violations.is_empty() {
+            for (topic, id) in never_received(client, group, topics, VIOLATIONS_MAX).await? {
+                violations.push(format!("{group} has never received {topic} {id}"));
             }
         }
     }
@@ -76,15 +58,76 @@ pub(crate) async fn unfinished(
     Ok((checked, violations))
 }
 
-async fn is_ours(client: &Client, id: Uuid) -> anyhow::Result<bool> {
+/// Events of ours that a group put aside, or that wait behind such. What is in no log is somebody else's poison.
+async fn open_letters(
+    client: &Client,
+    group: &str,
+    violations: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let sql = format!(
+        concat!(
+            "SELECT d.topic, d.id, d.state, d.reason FROM {}.dead_letter d
+             WHERE d.closed_at IS NULL AND EXISTS (SELECT 1 FROM ",
+            outbox!(),
+            " o WHERE o.event_id = d.id) ORDER BY d.seq LIMIT {}"
+        ),
+        group, VIOLATIONS_MAX
+    );
+    for row in client.query(&sql, &[]).await.context("reading the dead letters")? {
+        let (topic, id): (&str, Uuid) = (row.get(0), row.get(1));
+        let (state, reason): (&str, &str) = (row.get(2), row.get(3));
+        violations.push(format!("{group} has our own {topic} {id} put aside, {state}: {reason}"));
+    }
+    Ok(())
+}
+
+/// Copies in a dead-letter topic that the group's ledger does not know.
+async fn unknown_copies(
+    client: &Client,
+    group: &str,
+    topic: &str,
+    copies: &[Received],
+    violations: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    if copies.is_empty() {
+        return Ok(());
+    }
     let rows = client
-        .query(
-            "SELECT 1 FROM patient.outbox WHERE event_id = $1 UNION ALL SELECT 1 FROM appointment.outbox WHERE event_id = $1
-             UNION ALL SELECT 1 FROM billing.outbox WHERE event_id = $1",
-            &[&id],
-        )
+        .query(&format!("SELECT id FROM {group}.dead_letter WHERE topic = $1"), &[&topic])
         .await?;
-    Ok(!rows.is_empty())
+    let known: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    for copy in copies {
+        let id = copy.header("dlq_id").and_then(|id| id.parse().ok());
+        if !id.is_some_and(|id| known.contains(&id)) {
+            violations
+                .push(format!("{}-{}@{} is in no ledger", copy.topic, copy.partition, copy.offset));
+        }
+    }
+    Ok(())
+}
+
+/// Events in the logs that a group should have received and has not, though they are not put aside either.
+pub(crate) async fn never_received(
+    client: &Client,
+    group: &str,
+    topics: &[&str],
+    max: usize,
+) -> anyhow::Result<Vec<(String, Uuid)>> {
+    let sql = format!(
+        concat!(
+            "SELECT o.topic, o.event_id FROM ",
+            outbox!(),
+            " o WHERE o.topic = ANY ($1)
+                 AND NOT EXISTS (SELECT 1 FROM {group}.inbox i WHERE i.consumer = '{group}' AND i.event_id = o.event_id)
+                 AND NOT EXISTS (SELECT 1 FROM {group}.dead_letter d WHERE d.consumer = '{group}' AND d.id = o.event_id
+                                 AND d.closed_at IS NULL)
+               ORDER BY o.service, o.seq LIMIT {max}"
+        ),
+        group = group,
+        max = max
+    );
+    let rows = client.query(&sql, &[&topics]).await.context("comparing logs and inboxes")?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// An event as a service's log has it.

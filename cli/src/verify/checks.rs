@@ -4,6 +4,7 @@ use anyhow::Context;
 use tokio_postgres::Client;
 
 use super::{VIOLATIONS_MAX, Verdict};
+use crate::stores::outbox;
 
 struct Check {
     id: &'static str,
@@ -12,14 +13,6 @@ struct Check {
     counted: &'static str,
     /// A text for each violation.
     violations: &'static str,
-}
-
-/// The event logs of all services, as one.
-macro_rules! outbox {
-    () => {
-        "(SELECT * FROM patient.outbox UNION ALL SELECT * FROM appointment.outbox UNION ALL SELECT * FROM billing.outbox
-          UNION ALL SELECT * FROM notification.outbox)"
-    };
 }
 
 const CHECKS: [Check; 12] = [
@@ -180,6 +173,9 @@ const CHECKS: [Check; 12] = [
                               'payment.completed', 'payment.failed')
               AND NOT coalesce((o.payload ->> 'backDated')::boolean, false)
               AND EXISTS (SELECT 1 FROM notification.inbox i WHERE i.event_id = o.event_id)
+              -- Unless somebody gave it up, and said why.
+              AND NOT EXISTS (SELECT 1 FROM notification.dead_letter l JOIN notification.intervention n ON n.letter = l.id
+                              WHERE l.id = o.event_id AND l.state = 'dropped' AND n.act = 'drop')
               AND NOT EXISTS (SELECT 1 FROM notification.delivery d WHERE d.event_id = o.event_id)
             UNION ALL
             SELECT 'delivery ' || id || ' is sent and was never tried' FROM notification.delivery

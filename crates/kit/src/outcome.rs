@@ -55,7 +55,9 @@ impl fmt::Display for Broken {
         f.write_str(self.doing)?;
         let mut cause = self.source.as_deref().map(|e| e as &(dyn Error + 'static));
         while let Some(e) = cause {
-            write!(f, ": {e}")?;
+            // PostgreSQL's second line quotes the row, and a row may hold a name.
+            let text = e.to_string();
+            write!(f, ": {}", text.lines().next().unwrap_or_default())?;
             cause = e.source();
         }
         Ok(())
@@ -82,5 +84,18 @@ impl<R> Failure<R> {
 impl<R> From<Broken> for Failure<R> {
     fn from(broken: Broken) -> Self {
         Self::Broken(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_is_told_without_the_row_that_broke_it() {
+        let quoting =
+            "ERROR: a constraint is violated\nDETAIL: Failing row contains (Erika Mustermann).";
+        let said = Broken::defect("writing", quoting).to_string();
+        assert_eq!(said, "writing: ERROR: a constraint is violated");
     }
 }

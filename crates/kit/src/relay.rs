@@ -213,7 +213,7 @@ impl Leader {
             after = last.get("seq");
             let full = i64::try_from(rows.len()).is_ok_and(|n| n >= self.settings.batch);
             published += rows.len();
-            self.bus.publish(rows.iter().map(|row| self.record(row)).collect()).await?;
+            self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await?;
             if !full {
                 break;
             }
@@ -227,27 +227,29 @@ impl Leader {
         }
         Ok(published)
     }
+}
 
-    fn record(&self, row: &Row) -> Record {
-        let header = |name: &str, value: String| (name.to_owned(), value);
-        let mut headers = vec![
-            header("ce_specversion", "1.0".to_owned()),
-            header("ce_id", row.get::<_, uuid::Uuid>("event_id").to_string()),
-            header("ce_type", row.get("event_type")),
-            header("ce_source", format!("urn:hospital:{}", self.source)),
-            header("ce_subject", row.get::<_, uuid::Uuid>("subject").to_string()),
-            header("ce_time", row.get::<_, jiff::Timestamp>("created_at").to_string()),
-            header("content-type", "application/json".to_owned()),
-        ];
-        if let Some(traceparent) = row.get::<_, Option<String>>("traceparent") {
-            headers.push(header("traceparent", traceparent));
-        }
-        Record {
-            topic: row.get("topic"),
-            key: row.get::<_, uuid::Uuid>("aggregate").to_string(),
-            headers,
-            value: row.get::<_, String>("payload").into_bytes(),
-        }
+/// The record of a row of a service's event log: the same, however often it is published. The row has the columns `event_id`, `topic`,
+/// `event_type`, `aggregate`, `subject`, `payload` as text, `traceparent` and `created_at`.
+pub fn record(source: &str, row: &Row) -> Record {
+    let header = |name: &str, value: String| (name.to_owned(), value);
+    let mut headers = vec![
+        header("ce_specversion", "1.0".to_owned()),
+        header("ce_id", row.get::<_, uuid::Uuid>("event_id").to_string()),
+        header("ce_type", row.get("event_type")),
+        header("ce_source", format!("urn:hospital:{source}")),
+        header("ce_subject", row.get::<_, uuid::Uuid>("subject").to_string()),
+        header("ce_time", row.get::<_, jiff::Timestamp>("created_at").to_string()),
+        header("content-type", "application/json".to_owned()),
+    ];
+    if let Some(traceparent) = row.get::<_, Option<String>>("traceparent") {
+        headers.push(header("traceparent", traceparent));
+    }
+    Record {
+        topic: row.get("topic"),
+        key: row.get::<_, uuid::Uuid>("aggregate").to_string(),
+        headers,
+        value: row.get::<_, String>("payload").into_bytes(),
     }
 }
 
