@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::tally::{Outcome, Tally, histogram, record};
+pub(crate) use self::tally::{Outcome, SLICE, Tally, histogram, record};
 use crate::{
     http::Connection,
     processor::{Meter, Used, between},
@@ -109,7 +109,7 @@ impl<'a> Worker<'a> {
     /// Sends the workload's next request. `due` is when it should have been sent; now, unless a clock says so.
     async fn send(&mut self, due: Instant) {
         self.request.clear();
-        let (service, ticket) = self.field.workload.borrow_mut().next(&mut self.request);
+        let service = self.field.workload.borrow_mut().next(&mut self.request);
         let address = self.field.addresses[service.place()];
         let connection =
             self.connections[service.place()].get_or_insert_with(|| Connection::new(address));
@@ -127,7 +127,7 @@ impl<'a> Worker<'a> {
         let status = answer.as_ref().map_or(0, |answer| answer.status);
         field.tally.borrow_mut().count(outcome, status, latency, answered_at);
         let body = answer.as_ref().map_or(&[][..], |answer| connection.body(answer));
-        field.workload.borrow_mut().seen(Seen { ticket, outcome, body, due: due.into_std() });
+        field.workload.borrow_mut().seen(Seen { outcome, body, due: due.into_std() });
     }
 }
 

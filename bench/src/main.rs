@@ -1,19 +1,23 @@
 //! `hospital-bench`: how fast the platform is, and how that compares with PostgreSQL itself.
 
-#![expect(dead_code, reason = "what the score needs")]
-
 mod database;
 mod flow;
+mod history;
 mod http;
+mod kafka;
 mod load;
 mod medium;
 mod notified;
 mod pgbench;
 mod platform;
+mod plot;
 mod processor;
+mod ready;
 mod report;
 mod runs;
 mod scenario;
+mod score;
+mod series;
 mod setup;
 mod stage;
 mod ticker;
@@ -38,6 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Score(score::ScoreArgs),
     Run(runs::RunArgs),
 }
 
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Score(args) => score::run(&args).await,
             Command::Run(args) => runs::run(&args).await,
         }
     });

@@ -15,7 +15,6 @@ pub(crate) enum Kind {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Medium {
-    pub(crate) kind: Kind,
     pub(crate) parent: PathBuf,
 }
 
@@ -36,7 +35,7 @@ impl Medium {
             Kind::Disk if in_memory => {
                 bail!("{} is in memory; name a directory on a disk: --disk-dir", parent.display())
             }
-            Kind::Tmpfs | Kind::Disk => Ok(Self { kind, parent }),
+            Kind::Tmpfs | Kind::Disk => Ok(Self { parent }),
         }
     }
 

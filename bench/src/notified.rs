@@ -13,7 +13,7 @@ use crate::{
     scenario::Effort,
     setup,
     stage::Open,
-    workload::{Book, Pen, Seen, Service, Workload},
+    workload::{Book, Pen, SLOTS, Seen, Service, Workload},
 };
 
 /// Appointments, and when their bookings were due.
@@ -26,7 +26,7 @@ struct Remembering {
 }
 
 impl Workload for Remembering {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
         self.book.next(request)
     }
 
@@ -46,7 +46,10 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Histogram<u64>> {
     let world = Rc::new(open.world.for_another_run());
     let booked = Booked::default();
-    let workload = Remembering { book: Book(Pen::new(&world)), booked: Rc::clone(&booked) };
+    let workload = Remembering {
+        book: Book { pen: Pen::new(&world), within: SLOTS },
+        booked: Rc::clone(&booked),
+    };
     let plan = Plan {
         shape: Shape::Open { rate },
         connections: effort.connections,

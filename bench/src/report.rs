@@ -27,6 +27,8 @@ pub(crate) struct Figures {
     /// Sent away with `Retry-After`, a second.
     pub(crate) shed_rate: f64,
     pub(crate) broken: u64,
+    /// Warm-up included.
+    pub(crate) done_in_all: u64,
     /// Microseconds of processor for each that was done, by process.
     pub(crate) processor_us: BTreeMap<String, f64>,
     /// Done in each quarter of a second.
@@ -71,6 +73,7 @@ impl Figures {
             latency_us: Latency::of(&run.tally.latency),
             shed_rate: run.tally.count_of(Outcome::Shed) as f64 / seconds,
             broken: run.tally.count_of(Outcome::Broken),
+            done_in_all: run.tally.done_in_all,
             statuses: run.tally.statuses,
             processor_us: per_operation(&run.used, done as f64),
             slices: run.tally.slices,
@@ -93,10 +96,21 @@ impl Figures {
             statuses: BTreeMap::new(),
             shed_rate: 0.0,
             broken: 0,
+            done_in_all: 0,
             processor_us: per_operation(&measured.used, measured.transactions),
             slices: Vec::new(),
             histogram: measured.latency,
         }
+    }
+
+    #[must_use]
+    pub(crate) fn renamed(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// Name and rate, for a plot.
+    pub(crate) fn told(&self) -> String {
+        format!("{}, {}/s", self.name, grouped(self.rate))
     }
 
     /// The processor time of our services, without PostgreSQL, the broker and the generator.

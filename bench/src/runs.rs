@@ -3,14 +3,15 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use crate::{
+    kafka::Kafka,
     load::Shape,
     medium::{Kind, Medium},
-    pgbench,
     processor::Meter,
     report::{self, Figures},
-    scenario::{self, Effort, Scenario},
+    scenario::{Effort, Scenario},
+    series,
     setup::Size,
-    stage::{BASELINE, Open, Stage},
+    stage::{Open, Stage},
 };
 
 /// What every command is told about the place.
@@ -33,7 +34,7 @@ pub(crate) struct Place {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("name=value")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -67,6 +68,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     baseline: bool,
 
+    /// Events travel through a real broker
+    #[arg(long)]
+    kafka: bool,
+
     /// A smaller set-up: 2,000 patients and 1,000 bills instead of 10,000 each
     #[arg(long)]
     quick: bool,
@@ -98,9 +103,18 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut all = Vec::new();
     let mut good = true;
     for scenario in &args.scenarios {
-        let open = stage.open(None).await?;
+        // A new one each time: topics and tables must agree.
+        let kafka = if args.kafka { Some(Kafka::start()?) } else { None };
+        let open = stage.open(kafka.as_ref()).await?;
         let baselines = if args.baseline { scenario.baselines() } else { &[] };
-        all.extend(abba(&stage, &open, *scenario, baselines, effort, shape, args.json).await?);
+        let show = |figures: &Figures| {
+            if !args.json {
+                report::print(figures);
+            }
+        };
+        let series =
+            series::abba(&stage, &open, *scenario, baselines, effort, shape, &show).await?;
+        all.extend(series.all());
         if !args.no_verify {
             note("verifying the invariants");
             if let Err(e) = open.platform.verify(Duration::from_secs(120)) {
@@ -114,50 +128,6 @@ pub(crate) async fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         print_json(&all)?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The scenario twice, between two runs of each baseline; once without baselines.
-async fn abba(
-    stage: &Stage,
-    open: &Open,
-    scenario: Scenario,
-    baselines: &[pgbench::Baseline],
-    effort: Effort,
-    shape: Shape,
-    quiet: bool,
-) -> anyhow::Result<Vec<Figures>> {
-    let meter = stage.meter(open);
-    let plan = pgbench::Plan { connections: effort.connections, length: effort.length, rate: None };
-    let url = stage.cluster.owner_url(BASELINE);
-    let mut all = Vec::new();
-    let mut keep = |figures: Figures| {
-        if !quiet {
-            report::print(&figures);
-        }
-        all.push(figures);
-    };
-    if !baselines.is_empty() {
-        stage.empty_baseline()?;
-    }
-    let times = if baselines.is_empty() { 1 } else { 2 };
-    for (round, first) in [true, false].into_iter().enumerate().take(times) {
-        let before = baselines.iter().filter(|_| first);
-        let after = baselines.iter().filter(|_| !first);
-        for baseline in before {
-            note(&format!("pgbench {}", baseline.name));
-            let measured = pgbench::run(*baseline, &url, plan, &meter).await?;
-            keep(Figures::of_baseline(baseline.name, effort.connections, effort.length, measured));
-        }
-        note(&format!("{}, run {}", scenario.name(), round + 1));
-        keep(scenario::run(scenario, open, effort, shape, &meter).await?);
-        open.settle().await?;
-        for baseline in after {
-            note(&format!("pgbench {}", baseline.name));
-            let measured = pgbench::run(*baseline, &url, plan, &meter).await?;
-            keep(Figures::of_baseline(baseline.name, effort.connections, effort.length, measured));
-        }
-    }
-    Ok(all)
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
@@ -179,6 +149,9 @@ impl Stage {
         open.platform.watch(&mut meter);
         meter.watch_tree("PostgreSQL", self.cluster.pid());
         meter.watch("generator", std::process::id());
+        if let Some(pid) = open.kafka {
+            meter.watch("Kafka", pid);
+        }
         meter
     }
 }

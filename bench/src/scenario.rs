@@ -9,13 +9,15 @@ use crate::{
     processor::Meter,
     report::Figures,
     stage::Open,
-    workload::{Book, Mixed, Pay, Pen, Read, SameKey, Workload, World},
+    workload::{Book, COMING_WEEKS, Mixed, Pay, Pen, Read, SLOTS, SameKey, Workload, World},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
     /// Bookings at random free times, each with its patient check by REST
     Book,
+    /// The same within the coming eight weeks, where they lie close together
+    BookSoon,
     /// Payments on many bills
     Pay,
     /// Payments on one bill
@@ -34,6 +36,7 @@ impl Scenario {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Book => "book",
+            Self::BookSoon => "book-soon",
             Self::Pay => "pay",
             Self::PayHot => "pay-hot",
             Self::SameKey => "same-key",
@@ -50,7 +53,7 @@ impl Scenario {
             Self::Pay => &[pgbench::PAYMENT],
             Self::PayHot => &[pgbench::HOT_BILL],
             Self::Flow => &[pgbench::SAME_ROWS],
-            Self::SameKey | Self::Read | Self::Mixed => &[],
+            Self::BookSoon | Self::SameKey | Self::Read | Self::Mixed => &[],
         }
     }
 
@@ -60,7 +63,8 @@ impl Scenario {
         let pay = |bills| Pay { pen: pen(), bills };
         Some(match self {
             Self::Flow => return None,
-            Self::Book => Box::new(Book(pen())),
+            Self::Book => Box::new(Book { pen: pen(), within: SLOTS }),
+            Self::BookSoon => Box::new(Book { pen: pen(), within: COMING_WEEKS }),
             Self::Pay => Box::new(pay(usize::MAX)),
             Self::PayHot => Box::new(pay(1)),
             Self::SameKey => {

@@ -6,11 +6,13 @@ use anyhow::{Context, bail};
 use hospital_cluster::{Cluster, Options};
 
 use crate::{
-    database,
+    database, history,
+    kafka::Kafka,
     medium::Medium,
     pgbench,
     platform::{Platform, Program},
     processor::{Meter, between},
+    runs::note,
     setup::{self, Size},
     workload::World,
 };
@@ -30,6 +32,8 @@ pub(crate) struct Stage {
 pub(crate) struct Open {
     pub(crate) platform: Platform,
     pub(crate) world: Rc<World>,
+    /// The broker's process.
+    pub(crate) kafka: Option<u32>,
     pub(crate) url: String,
     pub(crate) addresses: [std::net::SocketAddr; 4],
 }
@@ -60,7 +64,7 @@ impl Open {
 }
 
 const SEED: &str = "seed";
-const RUN: &str = "run";
+pub(crate) const RUN: &str = "run";
 pub(crate) const BASELINE: &str = "baseline";
 
 impl Stage {
@@ -105,20 +109,43 @@ impl Stage {
     }
 
     /// Opens a platform on a fresh copy of the set-up database. With Kafka there is no copy, as its topics must agree: it is set up anew.
-    pub(crate) async fn open(&self, kafka: Option<&str>) -> anyhow::Result<Open> {
-        let url = self.cluster.owner_url(RUN);
+    pub(crate) async fn open(&self, kafka: Option<&Kafka>) -> anyhow::Result<Open> {
         if kafka.is_some() {
             database::create(&self.admin_url(), RUN, None).await?;
         } else {
-            self.make_seed().await?;
-            database::create(&self.admin_url(), RUN, Some(SEED)).await?;
+            self.copy_seed().await?;
         }
-        let platform = self.program.start(&url, kafka)?;
+        let url = self.cluster.owner_url(RUN);
+        let platform = self.program.start(&url, kafka.map(Kafka::servers))?;
         if kafka.is_some() {
             setup::fill(&self.program, &url, self.size).await?;
         }
-        let world = setup::world(&self.program, &url).await?;
-        Ok(Open { platform, world: Rc::new(world), url, addresses: self.program.addresses() })
+        let mut open = self.opened(platform).await?;
+        open.kafka = kafka.map(Kafka::pid).transpose()?;
+        Ok(open)
+    }
+
+    /// Opens one on ten years of history.
+    pub(crate) async fn open_with_history(&self, appointments: u64) -> anyhow::Result<Open> {
+        self.copy_seed().await?;
+        let url = self.cluster.owner_url(RUN);
+        let took = history::fill(&url, appointments).await?;
+        note(&format!("filled in {:.0} s", took.as_secs_f64()));
+        let platform = self.program.start(&url, None)?;
+        self.opened(platform).await
+    }
+
+    async fn opened(&self, platform: Platform) -> anyhow::Result<Open> {
+        let url = self.cluster.owner_url(RUN);
+        let world = Rc::new(setup::world(&self.program, &url).await?);
+        let open = Open { platform, world, kafka: None, url, addresses: self.program.addresses() };
+        open.settle().await?;
+        Ok(open)
+    }
+
+    pub(crate) async fn copy_seed(&self) -> anyhow::Result<()> {
+        self.make_seed().await?;
+        database::create(&self.admin_url(), RUN, Some(SEED)).await
     }
 
     async fn make_seed(&self) -> anyhow::Result<()> {

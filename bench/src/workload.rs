@@ -35,8 +35,6 @@ impl Service {
 
 /// An answer as the workload that asked sees it.
 pub(crate) struct Seen<'a> {
-    /// What `next` gave with the request.
-    pub(crate) ticket: u64,
     pub(crate) outcome: Outcome,
     pub(crate) body: &'a [u8],
     pub(crate) due: Instant,
@@ -44,8 +42,8 @@ pub(crate) struct Seen<'a> {
 
 /// Writes requests, one after the other.
 pub(crate) trait Workload {
-    /// Appends a whole request; gives whom to send it to, and a number to know its answer by.
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64);
+    /// Appends a whole request; gives whom to send it to.
+    fn next(&mut self, request: &mut Vec<u8>) -> Service;
 
     fn seen(&mut self, _seen: Seen<'_>) {}
 }
@@ -71,6 +69,9 @@ impl World {
         Self { run: format!("{:08x}", fastrand::u32(..)), ..self.clone() }
     }
 }
+
+/// The minutes of eight weeks.
+pub(crate) const COMING_WEEKS: i64 = 8 * 7 * 24 * 60;
 
 /// Slots of a minute, over as many years: two bookings rarely meet. The baselines take theirs from as many.
 pub(crate) const SLOTS: i64 = 80_000_000;
@@ -150,15 +151,19 @@ impl Pen {
     }
 }
 
-/// Bookings at random free times, each with its patient check.
-pub(crate) struct Book(pub(crate) Pen);
+/// Bookings of a minute at random times, each with its patient check.
+pub(crate) struct Book {
+    pub(crate) pen: Pen,
+    /// Within so many minutes.
+    pub(crate) within: i64,
+}
 
 impl Workload for Book {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
-        let key = self.0.next_key();
-        self.0.say_booking(fastrand::i64(0..SLOTS), "visit");
-        self.0.post(request, "/appointments", key);
-        (Service::Appointment, key)
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
+        let key = self.pen.next_key();
+        self.pen.say_booking(fastrand::i64(0..self.within), "visit");
+        self.pen.post(request, "/appointments", key);
+        Service::Appointment
     }
 }
 
@@ -169,7 +174,7 @@ pub(crate) struct Pay {
 }
 
 impl Workload for Pay {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
         let key = self.pen.next_key();
         let bill = fastrand::usize(..self.bills.min(self.pen.world.bills.len()));
         let world = Rc::clone(&self.pen.world);
@@ -178,7 +183,7 @@ impl Workload for Pay {
             world.bills[bill]
         ));
         self.pen.post(request, "/payments", key);
-        (Service::Billing, key)
+        Service::Billing
     }
 }
 
@@ -191,7 +196,7 @@ pub(crate) struct SameKey {
 }
 
 impl Workload for SameKey {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
         if self.sent.is_multiple_of(self.times) {
             let key = self.pen.next_key();
             self.pen.say_booking(fastrand::i64(0..SLOTS), "visit");
@@ -200,7 +205,7 @@ impl Workload for SameKey {
         }
         self.sent += 1;
         request.extend_from_slice(&self.request);
-        (Service::Appointment, self.sent / self.times)
+        Service::Appointment
     }
 }
 
@@ -208,11 +213,11 @@ impl Workload for SameKey {
 pub(crate) struct Read(pub(crate) Pen);
 
 impl Workload for Read {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
         let world = self.0.world();
         let patient = &world.patients[fastrand::usize(..world.patients.len())];
         self.0.get(request, format_args!("/patients/{patient}"));
-        (Service::Patient, 0)
+        Service::Patient
     }
 }
 
@@ -231,12 +236,16 @@ impl Mixed {
             pen.keys = fastrand::u64(..1 << 33);
             pen
         };
-        Self { read: Read(pen()), book: Book(pen()), pay: Pay { pen: pen(), bills: usize::MAX } }
+        Self {
+            read: Read(pen()),
+            book: Book { pen: pen(), within: SLOTS },
+            pay: Pay { pen: pen(), bills: usize::MAX },
+        }
     }
 }
 
 impl Workload for Mixed {
-    fn next(&mut self, request: &mut Vec<u8>) -> (Service, u64) {
+    fn next(&mut self, request: &mut Vec<u8>) -> Service {
         let pen = &self.read.0;
         let world = Rc::clone(&pen.world);
         match fastrand::u8(0..10) {
@@ -245,13 +254,13 @@ impl Workload for Mixed {
             6..8 => {
                 let bill = &world.bills[fastrand::usize(..world.bills.len())];
                 pen.get(request, format_args!("/bills/{bill}"));
-                (Service::Billing, 0)
+                Service::Billing
             }
             8 => self.pay.next(request),
             _ => {
                 let patient = &world.patients[fastrand::usize(..world.patients.len())];
                 pen.get(request, format_args!("/notifications?patientId={patient}&limit=5"));
-                (Service::Notification, 0)
+                Service::Notification
             }
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Tally {
     /// How many were done in each [`SLICE`].
     pub(crate) slices: Vec<u64>,
     pub(crate) length: Duration,
+    /// Done at any time, in the warm-up and after the end too.
+    pub(crate) done_in_all: u64,
 }
 
 /// Latencies of more than a minute count as a minute.
@@ -54,6 +56,7 @@ impl Tally {
             statuses: BTreeMap::new(),
             slices: vec![0; usize::try_from(slices).unwrap_or(0)],
             length,
+            done_in_all: 0,
         }
     }
 
@@ -65,6 +68,7 @@ impl Tally {
         latency: Option<Duration>,
         answered_at: Option<Duration>,
     ) {
+        self.done_in_all += u64::from(outcome == Outcome::Done);
         if let Some(at) = answered_at {
             *self.answered.entry(outcome).or_default() += 1;
             *self.statuses.entry(status).or_default() += 1;
