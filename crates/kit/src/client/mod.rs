@@ -1,6 +1,7 @@
-//! How one service asks another: pooled connections, a deadline, a circuit breaker.
+//! How one service asks another: pooled connections, a deadline, a circuit breaker, a retry budget.
 
 mod breaker;
+mod budget;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -9,6 +10,7 @@ use std::{
 };
 
 pub use breaker::Breaker;
+pub use budget::RetryBudget;
 use reqwest::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
@@ -86,6 +88,7 @@ pub struct ServiceClient {
     deadline: Duration,
     tokens: Arc<TokenSource>,
     breaker: Arc<Mutex<Breaker>>,
+    budget: Arc<Mutex<RetryBudget>>,
     name: &'static str,
 }
 
@@ -103,6 +106,7 @@ impl ServiceClient {
             deadline,
             tokens,
             breaker: Arc::default(),
+            budget: Arc::default(),
             name,
         })
     }
@@ -120,6 +124,7 @@ impl ServiceClient {
                 self.name
             )));
         }
+        self.budget().earn();
         let answer = tokio::time::timeout(self.deadline, self.twice(path, traceparent))
             .await
             .unwrap_or_else(|_| Err(Unavailable(format!("no answer within {:?}", self.deadline))));
@@ -136,14 +141,19 @@ impl ServiceClient {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reading may be tried again: a pooled connection may have been closed while it idled.
+    fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reading may be tried again, within the budget: a pooled connection may have been closed while it idled. Whoever adds writing gives
+    /// it a key first: what carries none is never tried again.
     async fn twice<T: DeserializeOwned>(
         &self,
         path: &str,
         traceparent: Option<&str>,
     ) -> Result<Found<T>, Unavailable> {
         match self.once(path, traceparent).await {
-            Err(Failed::Connection(_)) => {
+            Err(Failed::Connection(_)) if self.budget().spend() => {
                 self.count("tried-again");
                 tokio::time::sleep(jitter()).await;
                 self.once(path, traceparent).await.map_err(Failed::into_unavailable)

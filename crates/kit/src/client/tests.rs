@@ -161,3 +161,31 @@ async fn nobody_there_is_said_without_the_address() {
     let Err(Unavailable(reason)) = answer else { panic!("somebody answered") };
     assert!(reason.contains("refused") && !reason.contains("patients/1"), "{reason}");
 }
+
+#[tokio::test]
+async fn retries_stay_within_their_budget() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&connections);
+    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await;
+            // Of five in a row the last is answered, so that the breaker stays closed.
+            if seen.fetch_add(1, Ordering::Relaxed) % 5 == 4 {
+                let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                              Content-Length: 8\r\nConnection: close\r\n\r\n{\"id\":1}";
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let client = client(address, PATIENT);
+    for _ in 0..100 {
+        let _ = client.get::<Thing>("/", None).await;
+    }
+    // A hundred first tries, ten retries that were saved up, and ten that the first tries earned; without a budget there were about 180.
+    let tries = connections.load(Ordering::Relaxed);
+    assert!((115..=121).contains(&tries), "{tries} tries");
+}

@@ -5,6 +5,8 @@
 
 mod bus;
 mod doors;
+mod readiness;
 mod relay;
+mod shedding;
 mod support;
 mod transport;
