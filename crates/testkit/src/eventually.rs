@@ -4,13 +4,25 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// When there is none by then; `what` says what was waited for.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(10), what, ask).await
+}
+
+/// Asks until there is an answer, for as long as told: where processes start, on a machine that does much else.
+///
+/// # Panics
+/// When there is none by then; `what` says what was waited for.
+pub async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "waited ten seconds for {what}");
+        assert!(started.elapsed() < patience, "waited {patience:?} for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

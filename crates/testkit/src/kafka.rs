@@ -43,6 +43,9 @@ pub struct Kafka {
     run: Child,
     dir: tempfile::TempDir,
     servers: String,
+    mode: KafkaMode,
+    brokers: u16,
+    port: u16,
 }
 
 impl Kafka {
@@ -52,22 +55,37 @@ impl Kafka {
     /// When there is no Java or Maven, or when a broker does not start; what it said is on the standard error.
     pub fn start(mode: KafkaMode, brokers: u16) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
-        let mut run = Command::new(script())
-            .args([mode.name(), "--while-stdin", "--port", &free_ports().to_string()])
-            .args(["--brokers", &brokers.to_string()])
-            .arg("--dir")
-            .arg(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting deploy/kafka/run")?;
-        let said = BufReader::new(run.stdout.take().context("its output")?).lines();
-        for line in said {
-            if let Some((_, servers)) = line?.split_once(" is ready at ") {
-                return Ok(Self { servers: servers.to_owned(), run, dir });
-            }
-        }
-        bail!("Kafka did not start ({})", run.wait()?)
+        let port = free_ports();
+        let (run, servers) = launch(mode, brokers, port, dir.path())?;
+        Ok(Self { run, dir, servers, mode, brokers, port })
+    }
+
+    /// Kills a broker, which are counted from 1, as a crash would. It stays away.
+    ///
+    /// # Errors
+    /// When there is no such broker.
+    pub fn kill(&self, broker: u16) -> anyhow::Result<()> {
+        let pid = self.pid(broker)?.to_string();
+        let killed = Command::new("kill").args(["-KILL", &pid]).status()?;
+        anyhow::ensure!(killed.success(), "broker {broker} was gone already");
+        Ok(())
+    }
+
+    /// Ends what is left of it and starts all brokers on the same data and ports.
+    ///
+    /// # Errors
+    /// When a broker does not start.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.end();
+        let (run, servers) = launch(self.mode, self.brokers, self.port, self.dir.path())?;
+        (self.run, self.servers) = (run, servers);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        drop(self.run.stdin.take());
+        // Nothing can be done about one that does not end.
+        let _ = self.run.wait();
     }
 
     /// The bootstrap servers.
@@ -88,10 +106,28 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        drop(self.run.stdin.take());
-        // Nothing can be done about one that does not end.
-        let _ = self.run.wait();
+        self.end();
     }
+}
+
+/// Runs the brokers; gives their script's process and the bootstrap servers once they take connections.
+fn launch(mode: KafkaMode, brokers: u16, port: u16, dir: &Path) -> anyhow::Result<(Child, String)> {
+    let mut run = Command::new(script())
+        .args([mode.name(), "--while-stdin", "--port", &port.to_string()])
+        .args(["--brokers", &brokers.to_string()])
+        .arg("--dir")
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting deploy/kafka/run")?;
+    let said = BufReader::new(run.stdout.take().context("its output")?).lines();
+    for line in said {
+        if let Some((_, servers)) = line?.split_once(" is ready at ") {
+            return Ok((run, servers.to_owned()));
+        }
+    }
+    bail!("Kafka did not start ({})", run.wait()?)
 }
 
 fn script() -> PathBuf {

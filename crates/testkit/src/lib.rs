@@ -1,11 +1,12 @@
-//! What tests stand on: a private PostgreSQL per test process, a database per test, services in-process, and real Kafka where a test wants it.
+//! What tests stand on: a private PostgreSQL per test process, a database per test, services in-process, a mail server, and real Kafka where a test wants it.
 
 mod app;
 mod database;
 mod eventually;
 mod kafka;
+pub mod mail_server;
 
 pub use app::{Replica, Response, TestApp, read};
 pub use database::{TestDb, database_from, empty_database};
-pub use eventually::eventually;
+pub use eventually::{eventually, eventually_within};
 pub use kafka::{Kafka, KafkaMode};

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hospital_kit::config::{SmtpConfig, SmtpTls};
@@ -13,7 +13,7 @@ use tokio::{
 
 /// What the server does with one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub enum Mood {
     Accepts,
     /// 451: try again later.
     Busy,
@@ -23,9 +23,10 @@ pub(crate) enum Mood {
     DropsAfterData,
 }
 
+/// A mail server on loopback that keeps what it takes.
 #[derive(Clone)]
-pub(crate) struct MailServer {
-    pub(crate) address: SocketAddr,
+pub struct MailServer {
+    pub address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -37,9 +38,18 @@ struct Inner {
 }
 
 impl MailServer {
-    pub(crate) async fn start(script: &[Mood]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    /// Listens and takes messages as the script says.
+    pub async fn start(script: &[Mood]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        Self::on(listener, script)
+    }
+
+    /// The same on a given listener: for an address at which nobody answered before.
+    ///
+    /// # Panics
+    /// When the listener has no address.
+    pub fn on(listener: TcpListener, script: &[Mood]) -> Self {
+        let address = listener.local_addr().expect("it is bound");
         let inner = Arc::new(Mutex::new(Inner { script: script.to_vec(), taken: Vec::new() }));
         let server = Self { address, inner };
         let accepting = server.clone();
@@ -54,7 +64,8 @@ impl MailServer {
         server
     }
 
-    pub(crate) fn config(&self) -> SmtpConfig {
+    /// How a service reaches it.
+    pub fn config(&self) -> SmtpConfig {
         SmtpConfig {
             host: self.address.ip().to_string(),
             port: self.address.port(),
@@ -64,12 +75,17 @@ impl MailServer {
         }
     }
 
-    pub(crate) fn taken(&self) -> Vec<String> {
-        self.inner.lock().unwrap().taken.clone()
+    /// The messages that were taken, in order.
+    pub fn taken(&self) -> Vec<String> {
+        self.inner().taken.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mood(&self) -> Mood {
-        let script = &mut self.inner.lock().unwrap().script;
+        let script = &mut self.inner().script;
         if script.len() > 1 { script.remove(0) } else { script[0] }
     }
 
@@ -100,7 +116,7 @@ impl MailServer {
                         message.push_str(&line);
                         message.push('\n');
                     }
-                    self.inner.lock().unwrap().taken.push(message);
+                    self.inner().taken.push(message);
                     if mood == Mood::DropsAfterData {
                         return Ok(());
                     }
@@ -118,8 +134,11 @@ impl MailServer {
     }
 }
 
-/// The value of a header.
-pub(crate) fn header<'a>(message: &'a str, name: &str) -> &'a str {
+/// The value of a message's header.
+///
+/// # Panics
+/// When there is none.
+pub fn header<'a>(message: &'a str, name: &str) -> &'a str {
     let found = message.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     found.unwrap_or_else(|| panic!("no {name} in {message}"))
 }

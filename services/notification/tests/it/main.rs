@@ -4,7 +4,6 @@
 
 mod contacts;
 mod kinds;
-mod mail_server;
 mod post;
 mod reading;
 mod sending;

@@ -1,9 +1,9 @@
-use hospital_testkit::eventually;
-
-use crate::{
+use hospital_testkit::{
+    eventually,
     mail_server::{MailServer, Mood, header},
-    post::Post,
 };
+
+use crate::post::Post;
 
 async fn with_server(script: &[Mood]) -> (Post, MailServer) {
     let server = MailServer::start(script).await;
