@@ -24,6 +24,24 @@ use crate::{TestDb, database_from, eventually};
 /// The password of every service's role in tests.
 const PASSWORD: &str = "secret";
 
+/// A database with the PostgreSQL bus and nothing else, so that the bus can be away while the service's own database is there; and the
+/// setting with which a service uses it.
+///
+/// # Panics
+/// When it cannot be made.
+pub async fn bus_apart(schema: &Schema) -> (TestDb, Secret) {
+    let db = database_from(&format!("bus of {}", schema.name), async |url| {
+        // It makes the role, which is the whole cluster's, if nobody has yet.
+        schema.migrate(&url, Some(PASSWORD)).await?;
+        postgres::install(&url, &[schema.role()]).await?;
+        Ok(())
+    })
+    .await
+    .expect("the bus's database can be made");
+    let url = Secret::new(db.url_as(&schema.role(), PASSWORD));
+    (db, url)
+}
+
 /// A running service and a client of it.
 pub struct TestApp {
     pub db: TestDb,

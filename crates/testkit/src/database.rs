@@ -41,6 +41,24 @@ impl TestDb {
         client.batch_execute(sql).await.context("running SQL")
     }
 
+    /// Puts everybody out and lets nobody in, as if its server were away.
+    pub async fn shut(&self) -> anyhow::Result<()> {
+        let name = &self.name;
+        let client = connect(&cluster().owner_url("postgres")).await?;
+        let sql = format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        client.batch_execute(&sql).await.context("shutting a database")
+    }
+
+    /// Ends what [`TestDb::shut`] began.
+    pub async fn open(&self) -> anyhow::Result<()> {
+        let client = connect(&cluster().owner_url("postgres")).await?;
+        let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
+        client.batch_execute(&sql).await.context("opening a database")
+    }
+
     /// The first column of the first row of a query, as the owner.
     pub async fn value<T>(&self, sql: &str) -> anyhow::Result<T>
     where

@@ -46,6 +46,8 @@ pub struct Kafka {
     mode: KafkaMode,
     brokers: u16,
     port: u16,
+    /// Brokers that were killed and started again, each below a shell that ends with its standard input.
+    revived: Vec<Child>,
 }
 
 impl Kafka {
@@ -57,17 +59,39 @@ impl Kafka {
         let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
         let port = free_ports();
         let (run, servers) = launch(mode, brokers, port, dir.path())?;
-        Ok(Self { run, dir, servers, mode, brokers, port })
+        Ok(Self { run, dir, servers, mode, brokers, port, revived: Vec::new() })
     }
 
-    /// Kills a broker, which are counted from 1, as a crash would. It stays away.
+    /// Kills a broker, which are counted from 1, as a crash would. It stays away. Gives the command that it ran, for [`Kafka::revive`].
     ///
     /// # Errors
     /// When there is no such broker.
-    pub fn kill(&self, broker: u16) -> anyhow::Result<()> {
+    pub fn kill(&self, broker: u16) -> anyhow::Result<Vec<String>> {
         let pid = self.pid(broker)?.to_string();
+        let command =
+            std::fs::read(format!("/proc/{pid}/cmdline")).context("it is gone already")?;
         let killed = Command::new("kill").args(["-KILL", &pid]).status()?;
         anyhow::ensure!(killed.success(), "broker {broker} was gone already");
+        let command = String::from_utf8(command).context("its command")?;
+        Ok(command.trim_end_matches('\0').split('\0').map(ToOwned::to_owned).collect())
+    }
+
+    /// Starts a broker that was killed, on its data and port; does not wait until it has caught up.
+    ///
+    /// # Errors
+    /// When there is no shell.
+    pub fn revive(&mut self, command: &[String]) -> anyhow::Result<()> {
+        const SCRIPT: &str =
+            r#""$@" </dev/null >/dev/null 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid"#;
+        let shell = Command::new("sh")
+            .args(["-c", SCRIPT, "sh"])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting the broker again")?;
+        self.revived.push(shell);
         Ok(())
     }
 
@@ -83,6 +107,11 @@ impl Kafka {
     }
 
     fn end(&mut self) {
+        for mut shell in self.revived.drain(..) {
+            drop(shell.stdin.take());
+            // Nothing can be done about one that does not end.
+            let _ = shell.wait();
+        }
         drop(self.run.stdin.take());
         // Nothing can be done about one that does not end.
         let _ = self.run.wait();

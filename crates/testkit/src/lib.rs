@@ -6,7 +6,7 @@ mod eventually;
 mod kafka;
 pub mod mail_server;
 
-pub use app::{Replica, Response, TestApp, read};
+pub use app::{Replica, Response, TestApp, bus_apart, read};
 pub use database::{TestDb, database_from, empty_database};
 pub use eventually::{eventually, eventually_within};
 pub use kafka::{Kafka, KafkaMode};

@@ -17,7 +17,7 @@ pub enum Mood {
     Accepts,
     /// 451: try again later.
     Busy,
-    /// 550: there is no such mailbox.
+    /// 550: there is no such mailbox, and it says which.
     Refuses,
     /// Takes the message, and drops the line instead of saying so.
     DropsAfterData,
@@ -102,7 +102,12 @@ impl MailServer {
                     mood = self.mood();
                     match mood {
                         Mood::Busy => "451 try again later",
-                        Mood::Refuses => "550 no such mailbox",
+                        Mood::Refuses => {
+                            write
+                                .write_all(format!("550 no such mailbox: {line}\r\n").as_bytes())
+                                .await?;
+                            continue;
+                        }
                         Mood::Accepts | Mood::DropsAfterData => "250 ok",
                     }
                 }

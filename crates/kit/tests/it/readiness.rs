@@ -2,14 +2,11 @@
 
 use axum::{Router, routing::get};
 use hospital_kit::{
-    bus::postgres,
-    config::Secret,
     migrate::Schema,
     outcome::Broken,
     service::{Context, Service},
 };
-use hospital_testkit::{Response, TestApp, TestDb, database_from, eventually};
-use tokio_postgres::{Client, NoTls};
+use hospital_testkit::{Response, TestApp, bus_apart, eventually};
 
 fn nothing(_: &Context) -> Result<Service, Broken> {
     Ok(Service {
@@ -30,23 +27,6 @@ fn schema() -> Schema {
     Schema { name: "kit", migrations: Vec::new() }
 }
 
-async fn session(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// Lets nobody into a database and puts out who is in, or lets them in again.
-async fn open(db: &TestDb, open: bool) {
-    let name = db.name();
-    let admin = session(&db.owner_url().replace(&format!("/{name}"), "/postgres")).await;
-    let sql = format!(
-        "ALTER DATABASE {name} ALLOW_CONNECTIONS {open};
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND NOT {open}"
-    );
-    admin.batch_execute(&sql).await.unwrap();
-}
-
 async fn ready(base: &str) -> Response {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     hospital_testkit::read(http.get(format!("{base}/health/ready"))).await
@@ -54,18 +34,8 @@ async fn ready(base: &str) -> Response {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_starts_only_with_the_bus_and_then_stays_ready_without_it() {
-    // The role belongs to the whole cluster, and this makes it if no other test did.
-    let bus = database_from("a bus alone", async |url| {
-        schema().migrate(&url, Some("secret")).await?;
-        postgres::install(&url, &[schema().role()]).await?;
-        Ok(())
-    })
-    .await
-    .unwrap();
-    let app = TestApp::start(schema(), nothing, |config| {
-        config.bus.url = Some(Secret::new(bus.url_as("hospital_kit", "secret")));
-    })
-    .await;
+    let (bus, url) = bus_apart(&schema()).await;
+    let app = TestApp::start(schema(), nothing, |config| config.bus.url = Some(url)).await;
     let told = async |base: &str, status: u16, word: &str| {
         eventually(&format!("{status} {word}"), async || {
             let answer = ready(base).await;
@@ -74,7 +44,7 @@ async fn a_service_starts_only_with_the_bus_and_then_stays_ready_without_it() {
         .await
     };
     told(&app.base, 200, "ready").await;
-    open(&bus, false).await;
+    bus.shut().await.unwrap();
     let degraded = told(&app.base, 200, "degraded").await;
     assert_ne!(degraded.body["checks"]["bus"], "ok");
     assert_eq!(degraded.body["checks"]["database"], "ok");
@@ -85,7 +55,7 @@ async fn a_service_starts_only_with_the_bus_and_then_stays_ready_without_it() {
     let not_ready = told(&fresh.base, 503, "not-ready").await;
     assert_ne!(not_ready.body["checks"]["topics"], "ok");
 
-    open(&bus, true).await;
+    bus.open().await.unwrap();
     told(&app.base, 200, "ready").await;
     told(&fresh.base, 200, "ready").await;
     fresh.stop().await;

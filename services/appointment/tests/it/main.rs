@@ -14,4 +14,5 @@ mod practitioners;
 mod races;
 mod reading;
 mod rollout;
+mod seen_elsewhere;
 mod steps;

@@ -3,10 +3,12 @@
 #![cfg(test)]
 
 mod access;
+mod bad_events;
 mod bad_input;
 mod bills;
 mod cards;
 mod payments;
 mod races;
 mod reading;
+mod seen_elsewhere;
 mod till;

@@ -3,6 +3,7 @@
 use hospital_contracts::appointment::{
     AppointmentBooked, AppointmentCancelled, AppointmentFacts, CancelledBy,
 };
+use hospital_kit::config::Config;
 use hospital_testkit::{Response, TestApp, eventually, read};
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Role};
 use reqwest::Method;
@@ -16,9 +17,14 @@ pub(crate) struct Till {
 
 impl Till {
     pub(crate) async fn open() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let app = TestApp::start(hospital_billing::schema(), hospital_billing::service, |config| {
             config.billing.gateway_timeout_ms = 300;
             config.billing.reconcile_after_s = [0, 0, 0];
+            configure(config);
         })
         .await;
         let cashier = app.token(&[Role::Cashier, Role::BillingManager]);

@@ -6,4 +6,5 @@ mod contacts;
 mod kinds;
 mod post;
 mod reading;
+mod seen_elsewhere;
 mod sending;

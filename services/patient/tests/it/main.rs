@@ -10,3 +10,4 @@ mod duplicates;
 mod registering;
 mod repeating;
 mod searching;
+mod seen_elsewhere;
