@@ -78,11 +78,17 @@ impl StoreArgs {
             self.database_url.clone().or_else(|| file.as_ref().map(|f| f.database_url.clone()));
         let url =
             url.context("say where the platform's database is: --database-url or DATABASE_URL")?;
+        // Where `up` put nothing down, the PostgreSQL bus is in the platform's database.
+        let mut bus_url = url.clone();
         let (found, file_config) = match file.map(|f| f.bus) {
             Some(BusEntry::Kafka { bootstrap_servers, config }) => {
                 (Some(bootstrap_servers), config)
             }
-            Some(BusEntry::Postgres { .. }) | None => (None, None),
+            Some(BusEntry::Postgres { url }) => {
+                bus_url = url;
+                (None, None)
+            }
+            None => (None, None),
         };
         let config = self.config.as_deref().or(file_config.as_deref());
         let (bus_config, bus): (BusConfig, SharedBus) = match self.kafka.clone().or(found) {
@@ -91,7 +97,7 @@ impl StoreArgs {
                 let bus = Arc::new(KafkaBus::new(&bus_config, name)?);
                 (bus_config, bus)
             }
-            None => (Config::load(config)?.bus, Arc::new(PostgresBus::new(&url, name, None)?)),
+            None => (Config::load(config)?.bus, Arc::new(PostgresBus::new(&bus_url, name, None)?)),
         };
         Ok(Stores { client: connect(&url).await?, bus, bus_config })
     }

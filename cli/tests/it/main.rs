@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod isolation;
+mod seen;
 mod usage;
 
 const HOSPITAL: &str = env!("CARGO_BIN_EXE_hospital");

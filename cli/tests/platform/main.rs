@@ -2,9 +2,15 @@
 
 #![cfg(test)]
 
+mod apart;
+mod brokers;
+mod canaries;
 mod crashes;
+mod down;
 mod flow;
 mod kafka;
 mod proof;
 mod running;
+mod seen_elsewhere;
 mod tour;
+mod traffic;

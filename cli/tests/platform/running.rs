@@ -248,13 +248,20 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
 }
 
+/// The base address of a service of a platform.
+pub(crate) fn url(base_port: u16, service: &str) -> String {
+    let place =
+        ["patient", "appointment", "billing", "notification"].iter().position(|s| *s == service);
+    format!("http://127.0.0.1:{}", base_port + 1 + u16::try_from(place.unwrap()).unwrap())
+}
+
 /// Minor units of an amount with two decimals.
 pub(crate) fn cents(money: &Value) -> i64 {
     money["amount"].as_str().unwrap().replace('.', "").parse().unwrap()
 }
 
 /// Five ports in a row that nobody listens on and that no other test of this process has.
-fn free_base_port() -> u16 {
+pub(crate) fn free_base_port() -> u16 {
     static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let mut taken = TAKEN.lock().unwrap();
     let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 10;

@@ -135,6 +135,8 @@ async fn bad_requests_are_answered_for_what_they_are_and_the_next_good_one_works
         ("a member twice", post_of(JSON, br#"{"name": "a", "name": "b"}"#), 400),
         ("an unknown member", post_of(JSON, br#"{"admin": true}"#), 400),
         ("deep nesting", post_of(JSON, deep.as_bytes()), 400),
+        ("nesting 100 000 deep", post_of(JSON, "[".repeat(100_000).as_bytes()), 413),
+        ("NUL outside of a text", post_of(JSON, b"{}\0"), 400),
         ("no content type", post_of("", b"{}"), 415),
         ("another content type", post_of("Content-Type: text/plain\r\n", b"{}"), 415),
         ("a form", post_of("Content-Type: application/x-www-form-urlencoded\r\n", b"name=a"), 415),

@@ -223,9 +223,28 @@ async fn a_query_that_makes_no_sense_is_refused() {
         let reply = till.app.get(path, &till.cashier).await;
         assert_eq!(reply.status, 400, "{path}: {}", reply.text);
     }
-    for path in
-        ["/bills/x", "/payments/x", "/bills/..%2f..", "/bills/018f0000-0000-7000-8000-000000000000"]
-    {
-        assert_eq!(till.app.get(path, &till.cashier).await.status, 404, "{path}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_404_whatever_its_name() {
+    let till = Till::open().await;
+    let bill = till.booked("consultation").await;
+    let payment = till.pay("k", &cash(&bill, "1.00")).await;
+    let long = "a".repeat(200);
+    // Each one's id is another type's in the other's place.
+    for (list, other) in [("bills", id(&payment.body)), ("payments", id(&bill))] {
+        let odd = ["x", "1", "..%2f..%2fetc%2fpasswd", "%27%20OR%201=1%20--", "%00", &long];
+        let unknown = "018f0000-0000-7000-8000-000000000000";
+        for name in odd.into_iter().chain([other, unknown]) {
+            let reply = till.app.get(&format!("/{list}/{name}"), &till.cashier).await;
+            assert_eq!((reply.status, reply.code()), (404, "not-found"), "/{list}/{name}");
+        }
     }
+    let mut body = cash(&bill, "1.00");
+    for name in [id(&payment.body), &long, "../..", "' OR 1=1 --"] {
+        body["billId"] = name.into();
+        let reply = till.pay(&name[..4], &body).await;
+        assert_eq!((reply.status, reply.code()), (422, "bill-unknown"), "{name}");
+    }
+    assert_eq!(till.app.rows("payment").await, 1);
 }

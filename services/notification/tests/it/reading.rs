@@ -93,8 +93,13 @@ async fn what_makes_no_sense_is_refused() {
         let reply = post.app.get(&format!("/notifications?{query}"), &post.desk).await;
         assert_eq!(reply.status, 400, "{query}: {}", reply.text);
     }
-    for id in ["x", "018f0000-0000-7000-8000-000000000000"] {
-        assert_eq!(post.app.get(&format!("/notifications/{id}"), &post.desk).await.status, 404);
+    let patient = post.patient(Some("zoe@example.org")).await;
+    let another = post.booked(patient).await.appointment_id.to_string();
+    post.told(patient, &["sent"]).await;
+    let unknown = "018f0000-0000-7000-8000-000000000000";
+    for id in ["x", unknown, &another, "%27%20OR%201=1%20--", "..%2f..", "%00", &"a".repeat(200)] {
+        let reply = post.app.get(&format!("/notifications/{id}"), &post.desk).await;
+        assert_eq!((reply.status, reply.code()), (404, "not-found"), "{id}");
     }
     let posted = post.app.post("/notifications", &post.desk, &serde_json::json!({})).await;
     assert_eq!(
