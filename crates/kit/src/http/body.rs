@@ -163,17 +163,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_path_to_error::deserialize(Strict(&value)).map_err(|e| {
         let pointer: String = e.path().iter().map(segment).collect();
         let reason = e.inner().to_string();
-        // serde's text ends in the place, which the pointer says better; it may quote the value, which is not repeated.
-        let reason = reason.split(" at line ").next().unwrap_or_default();
-        let reason =
-            reason.split_once(": ").filter(|(kind, _)| kind.starts_with("invalid ")).map_or_else(
-                || reason.to_owned(),
-                |(kind, rest)| {
-                    let wanted =
-                        rest.rsplit_once("expected ").map_or("another", |(_, wanted)| wanted);
-                    format!("{kind}, expected {wanted}")
-                },
-            );
+        // serde's text ends in the place, which the pointer says better.
+        let reason = without_value(reason.split(" at line ").next().unwrap_or_default());
         Problem::new(
             400,
             "invalid-body",
@@ -181,6 +172,20 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         )
         .fault(&pointer, &reason)
     })
+}
+
+/// serde's reason without the value that it may quote: what a client sent is not repeated in an error.
+pub(super) fn without_value(reason: &str) -> String {
+    let kind = if reason.starts_with("unknown variant ") {
+        "unknown value"
+    } else {
+        match reason.split_once(": ") {
+            Some((kind, _)) if kind.starts_with("invalid ") => kind,
+            _ => return reason.to_owned(),
+        }
+    };
+    let wanted = reason.rsplit_once("expected ").map_or("another", |(_, wanted)| wanted);
+    format!("{kind}, expected {wanted}")
 }
 
 fn malformed(e: &serde_json::Error) -> Problem {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::Problem;
+use super::{Problem, body::without_value};
 
 /// Query parameters, every one of them known: another one, one that stands there twice or one that does not parse is a 400.
 #[derive(Clone, Debug)]
@@ -21,8 +21,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             .map(|query| Self(query.0))
             .map_err(|e| {
                 use std::error::Error;
-                // The innermost cause says what is wrong with which parameter, without the value's whole text.
+                // The innermost cause says what is wrong with which parameter, without the value.
                 let cause = e.source().map_or_else(|| e.to_string(), ToString::to_string);
+                let cause = without_value(&cause);
                 Problem::new(
                     400,
                     "invalid-query",
@@ -161,6 +162,24 @@ mod tests {
             "cursor=abc",
         ] {
             assert_eq!(parse(query).await.unwrap_err(), 400, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_not_repeated() {
+        for (reason, told) in [
+            (
+                "unknown variant `Ann`, expected `booked` or `arrived`",
+                "unknown value, expected `booked` or `arrived`",
+            ),
+            ("invalid type: string \"Ann expected \", expected u16", "invalid type, expected u16"),
+            (
+                "limit takes a whole number from 1 to 200",
+                "limit takes a whole number from 1 to 200",
+            ),
+            ("missing field `name`", "missing field `name`"),
+        ] {
+            assert_eq!(without_value(reason), told);
         }
     }
 
