@@ -6,6 +6,7 @@ mod apart;
 mod brokers;
 mod canaries;
 mod crashes;
+mod dead_letters;
 mod down;
 mod flow;
 mod kafka;

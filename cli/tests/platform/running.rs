@@ -145,6 +145,28 @@ impl Platform {
         pid.filter(|pid| *pid > 0)
     }
 
+    /// The database, as its owner: for what is done behind the services' back.
+    pub(crate) async fn database(&self) -> tokio_postgres::Client {
+        let file = self.file();
+        let url = file["databaseUrl"].as_str().unwrap();
+        let (client, connection) =
+            tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "ends with the client")]
+        tokio::spawn(connection);
+        client
+    }
+
+    /// The bus is lost with all its data, and comes back empty.
+    pub(crate) async fn lose_the_bus(&mut self, database: &tokio_postgres::Client) {
+        match &mut self.kafka {
+            Some(kafka) => tokio::task::block_in_place(|| kafka.begin_anew()).unwrap(),
+            None => database
+                .batch_execute("TRUNCATE bus.topic, bus.partition, bus.message, bus.group_offset")
+                .await
+                .unwrap(),
+        }
+    }
+
     /// Every item of a list, by requests.
     pub(crate) async fn all(&self, port: u16, path: &str) -> Vec<Value> {
         static TOKENS: LazyLock<Mutex<BTreeMap<PathBuf, String>>> = LazyLock::new(Mutex::default);

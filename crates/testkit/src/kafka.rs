@@ -106,6 +106,21 @@ impl Kafka {
         Ok(())
     }
 
+    /// Kills the brokers and loses their data; others begin anew at the same addresses.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn begin_anew(&mut self) -> anyhow::Result<()> {
+        for broker in 1..=self.brokers {
+            self.kill(broker)?;
+        }
+        self.end();
+        let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
+        let (run, servers) = launch(self.mode, self.brokers, self.port, dir.path())?;
+        (self.run, self.servers, self.dir) = (run, servers, dir);
+        Ok(())
+    }
+
     fn end(&mut self) {
         for mut shell in self.revived.drain(..) {
             drop(shell.stdin.take());
