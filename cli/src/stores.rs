@@ -1,10 +1,17 @@
 //! Opens what a platform has stored: its database, as the owner who sees every schema, and its bus.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use hospital_kit::{
-    bus::{SharedBus, kafka::KafkaBus, postgres::PostgresBus},
+    bus::{
+        BusError, Position, Received, Record, SharedBus, TopicSpec, kafka::KafkaBus,
+        postgres::PostgresBus,
+    },
     config::{BusConfig, Config},
 };
 use tokio_postgres::{Client, NoTls};
@@ -100,6 +107,41 @@ impl StoreArgs {
             None => (Config::load(config)?.bus, Arc::new(PostgresBus::new(&bus_url, name, None)?)),
         };
         Ok(Stores { client: connect(&url).await?, bus, bus_config })
+    }
+}
+
+impl Stores {
+    /// How many records of a topic a group has still to do.
+    pub(crate) async fn lag(&self, group: &str, topic: &str) -> anyhow::Result<i64> {
+        let lag = patiently(async || self.bus.lag(group, topic).await).await?;
+        Ok(lag.values().sum())
+    }
+
+    pub(crate) async fn read(&self, topic: &str, from: Position) -> anyhow::Result<Vec<Received>> {
+        Ok(patiently(async || self.bus.read(topic, from).await).await?)
+    }
+
+    /// Publishes; what is published twice because an answer was lost is known to its consumers.
+    pub(crate) async fn publish(&self, records: Vec<Record>) -> anyhow::Result<()> {
+        Ok(patiently(async || self.bus.publish(records.clone()).await).await?)
+    }
+
+    pub(crate) async fn ensure_topics(&self, topics: &[TopicSpec]) -> anyhow::Result<()> {
+        patiently(async || self.bus.ensure_topics(topics).await).await.context("making the topics")
+    }
+}
+
+/// Asks again for a while: a broker that has just come up is still finding its leaders.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, BusError>) -> Result<T, BusError> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let started = Instant::now();
+    loop {
+        match ask().await {
+            Err(BusError::Unavailable(_)) if started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            other => return other,
+        }
     }
 }
 

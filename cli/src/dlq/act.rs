@@ -40,7 +40,8 @@ pub(super) async fn run(
     if args.ids.is_empty() && args.filter.is_empty() && !args.all {
         bail!("say which: ids, a filter such as --topic or --because, or --all");
     }
-    if args.reason.trim().is_empty() {
+    let reason = args.reason.as_deref().unwrap_or_default().trim();
+    if !args.dry_run && reason.is_empty() {
         bail!("say why with --reason: it is kept, and the next one on call will read it");
     }
     let stores = args.stores.open(place, "hospital-dlq").await?;
@@ -60,7 +61,7 @@ pub(super) async fn run(
     for letter in &chosen {
         tokio::time::sleep_until(next.into()).await;
         next = next.max(Instant::now()) + Duration::from_secs(1) / args.rate;
-        if apply(&stores.client, act, letter, args).await? {
+        if apply(&stores.client, act, letter, (&args.by.who, reason)).await? {
             acted.push(letter.clone());
         }
         bar.inc(1);
@@ -101,7 +102,12 @@ async fn choose(
 }
 
 /// Acts on one letter, unless it changed meanwhile.
-async fn apply(client: &Client, act: Act, letter: &Letter, args: &ActArgs) -> anyhow::Result<bool> {
+async fn apply(
+    client: &Client,
+    act: Act,
+    letter: &Letter,
+    (who, why): (&str, &str),
+) -> anyhow::Result<bool> {
     // The group's name is its schema's, from the ledger itself.
     let schema = &letter.group;
     let change = match act {
@@ -124,7 +130,7 @@ async fn apply(client: &Client, act: Act, letter: &Letter, args: &ActArgs) -> an
                 'key', key, 'redrives', redrives, 'because', reason) FROM acted"
     );
     let written = client
-        .execute(&sql, &[&letter.group, &letter.id, &args.by.who, &act, &args.reason])
+        .execute(&sql, &[&letter.group, &letter.id, &who, &act, &why])
         .await
         .with_context(|| format!("acting on {}", letter.id))?;
     Ok(written > 0)

@@ -79,8 +79,8 @@ struct ActArgs {
     all: bool,
 
     /// Why; kept for ever
-    #[arg(long)]
-    reason: String,
+    #[arg(long, required_unless_present = "dry_run")]
+    reason: Option<String>,
 
     /// Says what would be done, and does nothing
     #[arg(long)]

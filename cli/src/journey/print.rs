@@ -97,7 +97,7 @@ fn timeline(entries: &[Entry]) {
             style(format!("{since:>13}")).dim(),
             mark(entry.kind),
             told(entry),
-            style(&entry.note).dim(),
+            style(entry.note.lines().next().unwrap_or_default()).dim(),
         );
         say(line.trim_end());
     }

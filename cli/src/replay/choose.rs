@@ -37,7 +37,7 @@ async fn from_topic(args: &ReplayArgs, stores: &Stores, topic: &str) -> anyhow::
         (_, Some(offset)) => Position::Offset(offset),
         _ => Position::Beginning,
     };
-    let read = stores.bus.read(topic, from).await.context("reading the topic")?;
+    let read = stores.read(topic, from).await.context("reading the topic")?;
     let (mut seen, met) = (HashSet::new(), read.len());
     let mut records = Vec::new();
     for record in read {

@@ -272,7 +272,7 @@ async fn publish(
                 record.headers.push((ONLY_FOR.to_owned(), group.to_owned()));
             }
         }
-        stores.bus.publish(batch).await?;
+        stores.publish(batch).await?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
@@ -286,7 +286,7 @@ async fn await_quiet(stores: &Stores, patience: Duration) -> anyhow::Result<bool
         let mut lag = 0;
         for (group, topics) in CONSUMED {
             for topic in topics {
-                lag += stores.bus.lag(group, topic).await?.values().sum::<i64>();
+                lag += stores.lag(group, topic).await?;
             }
         }
         if lag == 0 || started.elapsed() > patience {

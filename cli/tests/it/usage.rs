@@ -40,6 +40,9 @@ fn without_a_platform_a_command_says_how_to_start_one() {
         &["token", "--role", "cashier"] as &[&str],
         &["demo"],
         &["verify"],
+        &["dlq", "list"],
+        &["replay", "--from-outbox"],
+        &["journey", "2026-000001"],
         &["import", "synthea", "/"],
     ] {
         let output = hospital(args);

@@ -9,7 +9,7 @@ use crate::running::{HOSPITAL, Platform};
 /// An invariant and a change that violates it, made behind the services' back.
 type Breakage = (&'static str, &'static str);
 
-const BREAKAGES: [Breakage; 25] = [
+const BREAKAGES: [Breakage; 28] = [
     (
         "I1",
         "ALTER TABLE appointment.reservation DROP CONSTRAINT reservation_no_overlap;
@@ -77,6 +77,21 @@ const BREAKAGES: [Breakage; 25] = [
     (
         "I16",
         "UPDATE patient.outbox_relay SET snapshot = '3:3:'",
+    ),
+    (
+        "I16",
+        "INSERT INTO billing.dead_letter (consumer, id, state, topic, partition, \"offset\", aggregate, version, headers, value, reason, attempts,
+             first_at, last_at)
+         SELECT 'billing', event_id, 'dead', topic, 0, 0, aggregate, version, '[]', '', 'a defect', 5, now(), now() FROM appointment.outbox LIMIT 1",
+    ),
+    (
+        "I16",
+        "DELETE FROM billing.inbox WHERE event_id = (SELECT event_id FROM appointment.outbox WHERE topic = 'appointment.booked' LIMIT 1)",
+    ),
+    (
+        "I16",
+        "INSERT INTO bus.message SELECT (jsonb_populate_record(m, jsonb_build_object('topic', 'bill.generated.notification.dlq'))).*
+         FROM bus.message m WHERE topic = 'bill.generated' LIMIT 1",
     ),
     (
         "I17",
