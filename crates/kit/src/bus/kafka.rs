@@ -87,6 +87,24 @@ impl KafkaBus {
     }
 }
 
+/// How many replicas each of a topic's partitions has. A broker of a cluster hears a moment later of a topic that was made through another.
+fn replicas_of(
+    reader: &BaseConsumer<impl ConsumerContext>,
+    topic: &str,
+) -> Result<Vec<usize>, BusError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 0..CALL.as_millis() / PAUSE.as_millis() {
+        let metadata = reader.fetch_metadata(Some(topic), CALL).map_err(|e| failed(&e))?;
+        let found = metadata.topics().iter().flat_map(|t| t.partitions());
+        let replicas: Vec<usize> = found.map(|p| p.replicas().len()).collect();
+        if !replicas.is_empty() {
+            return Ok(replicas);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(BusError::Unavailable(format!("topic {topic} was made and is not to be seen")))
+}
+
 fn producer(settings: &ClientConfig) -> Result<FutureProducer, BusError> {
     let mut settings = settings.clone();
     settings
@@ -204,9 +222,7 @@ impl Bus for KafkaBus {
         blocking(move || {
             for spec in &specs {
                 let (name, wanted) = (&spec.name, spec.partitions);
-                let metadata = reader.fetch_metadata(Some(name), CALL).map_err(|e| failed(&e))?;
-                let found = metadata.topics().iter().flat_map(|t| t.partitions());
-                let replicas: Vec<usize> = found.map(|p| p.replicas().len()).collect();
+                let replicas = replicas_of(&reader, name)?;
                 if i32::try_from(replicas.len()) != Ok(wanted) {
                     return Err(BusError::Refused(format!(
                         "topic {name} has {} partitions and the settings say {wanted}: set bus.partitions to what it has",

@@ -5,9 +5,21 @@ use std::collections::BTreeMap;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{BusError, CALL, Position, Received, failed, partitions_of, received};
+
+/// How many lost connections one reading bears.
+const LOST_MAX: u32 = 20;
+
+fn is_connection(e: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        e.rdkafka_error_code(),
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve)
+    )
+}
 
 pub(super) fn at_time(
     reader: &BaseConsumer,
@@ -46,13 +58,22 @@ pub(super) fn read_all(
     }
     reader.assign(&list).map_err(|e| failed(&e))?;
     let mut all = Vec::new();
+    let mut lost = 0;
     while !ends.is_empty() {
         let Some(message) = reader.poll(CALL) else {
             return Err(BusError::Unavailable(format!(
                 "topic {topic} was not read to its end in time"
             )));
         };
-        let record = received(&message.map_err(|e| failed(&e))?);
+        let record = match message {
+            Ok(message) => received(&message),
+            // A connection was lost; the client makes another, to the next leader if need be, and goes on where it was.
+            Err(e) if is_connection(&e) && lost < LOST_MAX => {
+                lost += 1;
+                continue;
+            }
+            Err(e) => return Err(failed(&e)),
+        };
         let Some(end) = ends.get(&record.partition).copied() else { continue };
         if record.offset + 1 >= end {
             ends.remove(&record.partition);
