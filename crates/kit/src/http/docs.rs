@@ -38,6 +38,7 @@ pub fn with_docs<S: Clone + Send + Sync + 'static>(
         ))
         .build();
     document.servers = None;
+    name_operations(&mut document);
     document.security = Some(vec![security()]);
     let components = document.components.get_or_insert_default();
     components.schemas.insert("Problem".to_owned(), ProblemSchema::schema());
@@ -50,6 +51,33 @@ pub fn with_docs<S: Clone + Send + Sync + 'static>(
         .into(),
     );
     (routes, document)
+}
+
+/// Puts the path's noun before each operation's verb, so that an id is unique in its document: `/bills` and `/payments` both have a `list`.
+fn name_operations(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let noun = path.split('/').nth(1).unwrap_or_default();
+        for operation in
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
+                .into_iter()
+                .flatten()
+        {
+            let verb = operation.operation_id.take().unwrap_or_default();
+            operation.operation_id = Some(camel(noun, &verb));
+        }
+    }
+}
+
+/// `service-types` and `put` as `serviceTypesPut`.
+fn camel(noun: &str, verb: &str) -> String {
+    let mut words = noun.split('-').chain(verb.split('_'));
+    let mut id = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let (initial, rest) = word.split_at(word.len().min(1));
+        id.push_str(&initial.to_uppercase());
+        id.push_str(rest);
+    }
+    id
 }
 
 /// `/openapi.json` and `/docs`.
