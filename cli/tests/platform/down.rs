@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hospital_testkit::{
-    Kafka, KafkaMode, eventually,
+    eventually,
     mail_server::{MailServer, Mood, header},
 };
 use serde_json::{Value, json};
@@ -68,11 +68,10 @@ async fn while_the_bus_is_away_everything_is_written_and_flows_when_it_is_back()
     row_bus(apart, |apart| apart.kill_database("bus"), |apart| apart.restart_database("bus")).await;
 }
 
+#[cfg(feature = "real-kafka")]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs real Kafka: HOSPITAL_TEST_KAFKA=kraft"]
 async fn while_kafka_is_away_everything_is_written_and_flows_when_it_is_back() {
-    let mode = KafkaMode::asked_for().unwrap_or(KafkaMode::Kraft);
-    let kafka = tokio::task::block_in_place(|| Kafka::start(mode, 1).unwrap());
+    let kafka = tokio::task::block_in_place(crate::kafka::one_broker);
     let apart = Apart::start(Wishes { kafka: Some(kafka), ..Wishes::default() }).await;
     let back = |apart: &mut Apart| {
         let kafka = apart.kafka.as_mut().unwrap();

@@ -3,12 +3,12 @@
 #![cfg(test)]
 
 mod apart;
-mod brokers;
 mod canaries;
 mod crashes;
 mod dead_letters;
 mod down;
 mod flow;
+#[cfg(feature = "real-kafka")]
 mod kafka;
 mod proof;
 mod running;

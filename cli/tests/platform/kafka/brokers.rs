@@ -28,7 +28,6 @@ fn look(kafka: &Kafka, topic: &str, partition: usize) -> Option<(u16, usize)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs real Kafka and kcat: HOSPITAL_TEST_KAFKA=kraft"]
 async fn of_three_brokers_the_leader_is_killed_and_then_another_and_nothing_acknowledged_is_lost() {
     let kafka = tokio::task::block_in_place(|| Kafka::start(KafkaMode::Kraft, 3).unwrap());
     let wishes = Wishes { kafka: Some(kafka), replication_factor: Some(3), ..Wishes::default() };
