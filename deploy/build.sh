@@ -32,16 +32,19 @@ mkdir -p deploy/dist
 if [ -n "$glibc" ] && older_or_equal "$glibc" "$base_glibc"; then
     build_here
     for service in $services; do
-        strip -g -o "deploy/dist/hospital-$service" "$built/hospital-$service"
-        needed=$(objdump -T "deploy/dist/hospital-$service" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
+        # A directory of its own is all that the service's image is made from. Mozilla's authorities are in it as Debian packages them, and
+        # none that this machine trusts beside them.
+        binary=deploy/dist/$service/hospital-$service
+        mkdir -p "deploy/dist/$service"
+        cat /usr/share/ca-certificates/mozilla/*.crt >"deploy/dist/$service/ca-certificates.crt"
+        strip -g -o "$binary" "$built/hospital-$service"
+        needed=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
         older_or_equal "${needed#GLIBC_}" "$base_glibc" || {
             echo "hospital-$service needs $needed, and debian:bookworm-slim has $base_glibc" >&2
             exit 1
         }
     done
     strip -g -o deploy/dist/hospital "$built/hospital"
-    # Mozilla's authorities as Debian packages them, and none that this machine trusts beside them.
-    cat /usr/share/ca-certificates/mozilla/*.crt >deploy/dist/ca-certificates.crt
 else
     engine=$(command -v docker || command -v podman) || {
         echo "This system's C library ($glibc) is newer than $base_glibc, and there is no docker or podman to build in" >&2
@@ -75,5 +78,5 @@ if [ ! -e .env ]; then
     )
 fi
 
-ls -l deploy/dist | awk 'NR > 1 { printf "%6.1f MB  %s\n", $5 / 1e6, $9 }' >&2
+find deploy/dist -name 'hospital*' -type f -printf '%s %f\n' | awk '{ printf "%6.1f MB  %s\n", $1 / 1e6, $2 }' | sort >&2
 echo "Ready: docker compose up --build" >&2

@@ -1,19 +1,38 @@
 # shellcheck shell=bash
 # Finds Docker with Compose, or sets up podman and the real Compose beside it with everything of theirs in a directory of its own. Sourced
 # by deploy/test/compose. Sets $compose and $engine; needs $here, $root and $work.
+# shellcheck disable=SC2154 # those three
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hospital
 compose_version=v2.40.3
 mailpit_version=v1.27.11
 
+has_docker() { docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
+
+# Compose as one executable, for who only wants to have files checked.
+leave_compose() { # file
+    if has_docker; then
+        printf '#!/bin/sh\nexec docker compose "$@"\n' >"$1"
+        chmod +x "$1"
+    else
+        fetch_compose
+        ln -sf "${compose[0]}" "$1"
+    fi
+}
+
 engine_start() {
-    if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
+    if has_docker; then
         compose=(docker compose) engine=(docker)
         return
     fi
+    local program
+    for program in podman runc debootstrap java mvn go unzip xz curl; do
+        command -v $program >/dev/null || { echo "neither a Docker engine nor $program is here" >&2 && exit 1; }
+    done
+    [ "$(id -u)" = 0 ] || { echo "there is no Docker engine, and podman's networks and base images need root" >&2 && exit 1; }
     echo "No Docker engine here: podman runs the containers, and stand-ins take the place of images that cannot be pulled" >&2
-    engine=(podman --root "$cache/containers/root" --runroot "$work/runroot" --network-config-dir "$work/networks" --cgroup-manager cgroupfs)
-    compose=("$cache/tools/docker-compose-$compose_version")
+    # Podman remembers both directories and refuses others; the second must not survive a restart of the machine.
+    engine=(podman --root "$cache/containers/root" --runroot /run/hospital-containers --network-config-dir "$work/networks" --cgroup-manager cgroupfs)
     fetch_compose
     mkdir -p "$work/networks"
     # Limits may not be raised here, so they are those of this process.
@@ -30,6 +49,7 @@ events_logger = "file"
 runtime = "runc"
 CONF
     export CONTAINERS_CONF=$work/containers.conf DOCKER_BUILDKIT=0 DOCKER_HOST=unix://$work/podman.sock
+    "${engine[@]}" info >/dev/null || exit 1
     build_stand_ins
     "${engine[@]}" system service --time=0 "$DOCKER_HOST" >"$work/podman.log" 2>&1 &
     service=$!
@@ -61,6 +81,7 @@ check_health_forever() {
 }
 
 fetch_compose() {
+    compose=("$cache/tools/docker-compose-$compose_version")
     [ ! -x "${compose[0]}" ] || return 0
     echo "Building Compose $compose_version (three minutes, once)" >&2
     local dir=$work/compose-build
@@ -95,7 +116,7 @@ build_stand_ins() {
         "${engine[@]}" import -q "$work/fat.tar" localhost/hospital-stand-in-base:1 >&2
     fi
     if ! has_stand_in postgres docker.io/library/postgres:17; then
-        mvn -q -B -f "$stand_ins/pom.xml" dependency:copy-dependencies -DoutputDirectory="$work/postgres-jar" >&2
+        mvn -q -B -Dstyle.color=never -f "$stand_ins/pom.xml" dependency:copy-dependencies -DoutputDirectory="$work/postgres-jar" >&2
         mkdir -p "$context/postgres/postgres"
         unzip -p "$work"/postgres-jar/*linux-amd64*.jar '*.txz' | tar -xJ -C "$context/postgres/postgres"
         build_stand_in postgres docker.io/library/postgres:17
@@ -110,7 +131,7 @@ build_stand_ins() {
         version=${mode#*:}
         if ! has_stand_in kafka "docker.io/apache/kafka:$version"; then
             mkdir -p "$context/kafka"
-            mvn -q -B -f "$root/deploy/kafka/pom.xml" -P "${mode%:*}" dependency:copy-dependencies -DincludeScope=runtime \
+            mvn -q -B -Dstyle.color=never -f "$root/deploy/kafka/pom.xml" -P "${mode%:*}" dependency:copy-dependencies -DincludeScope=runtime \
                 -DoutputDirectory="$context/kafka/libs" >&2
             build_stand_in kafka "docker.io/apache/kafka:$version"
             rm -rf "$context/kafka"
