@@ -17,14 +17,15 @@ const OVERLAP: &str = "reservation_no_overlap";
 /// places at once. The seeded patients are among the million.
 const APPOINTMENTS: &str = "
     CREATE TEMPORARY TABLE filling AS
-    SELECT md5('appointment' || n)::uuid AS id, d.ids[n % d.size + 1] AS practitioner,
-        CASE WHEN p.n < k.size THEN k.ids[p.n + 1] ELSE md5('patient' || p.n)::uuid END AS patient,
-        t.starts_at, t.starts_at + interval '30 minutes' AS ends_at
-    FROM generate_series($1::bigint, $2::bigint - 1) n,
-        (SELECT array_agg(id ORDER BY id) AS ids, count(*) AS size FROM appointment.practitioner) d,
-        (SELECT array_agg(id ORDER BY id) AS ids, count(*) AS size FROM patient.patient) k,
-        LATERAL (SELECT (n * 7919 % 1000003)::int AS n) p,
-        LATERAL (SELECT now() - interval '10 years' + (n / d.size) * (interval '3650 days' / ($3::bigint / d.size + 1)) AS starts_at) t";
+    SELECT md5('appointment' || n)::uuid AS id, doctors.ids[n % doctors.size + 1] AS practitioner,
+        CASE WHEN person.place < seeded.size THEN seeded.ids[person.place + 1] ELSE md5('patient' || person.place)::uuid END AS patient,
+        slot.starts_at, slot.starts_at + interval '30 minutes' AS ends_at
+    FROM generate_series(FROM_N::bigint, TO_N::bigint - 1) AS n,
+        (SELECT array_agg(id ORDER BY id) AS ids, count(*) AS size FROM appointment.practitioner) AS doctors,
+        (SELECT array_agg(id ORDER BY id) AS ids, count(*) AS size FROM patient.patient) AS seeded,
+        LATERAL (SELECT (n * 7919 % 1000003)::int AS place) AS person,
+        LATERAL (SELECT now() - interval '10 years'
+            + (n / doctors.size) * (interval '3650 days' / (ALL_N::bigint / doctors.size + 1)) AS starts_at) AS slot";
 const ROWS: &str = "
     INSERT INTO appointment.appointment (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, back_dated,
                                          created_at, updated_at)
@@ -82,7 +83,7 @@ pub(crate) async fn fill(url: &str, appointments: u64) -> anyhow::Result<Duratio
 /// The statement with its numbers in it: a utility statement takes no parameters.
 fn filling(from: i64, to: i64, all: i64) -> String {
     APPOINTMENTS
-        .replace("$1", &from.to_string())
-        .replace("$2", &to.to_string())
-        .replace("$3", &all.to_string())
+        .replace("FROM_N", &from.to_string())
+        .replace("TO_N", &to.to_string())
+        .replace("ALL_N", &all.to_string())
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
+use hospital_cluster::Installation;
 
 use crate::{
     load::{histogram, record},
@@ -138,21 +139,14 @@ pub(crate) fn sql(url: &str, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program that is installed with the server or, elsewhere, on the path.
+/// A program that is installed with the server.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let beside_server = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = beside_server
-        .map(|version| version.path().join("bin").join(name))
-        .filter(|path| path.exists())
-        .collect();
-    found.sort();
-    if let Some(newest) = found.pop() {
-        return Ok(newest);
+    let server = Installation::find().context("PostgreSQL is not installed")?;
+    let path = server.bin().join(name);
+    if !path.exists() {
+        bail!("{} is missing; on Debian: apt-get install postgresql-contrib", path.display());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists()).with_context(
-        || format!("{name} is missing; on Debian: apt-get install postgresql-contrib"),
-    )
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -23,7 +23,16 @@ const GRID: RGBColor = RGBColor(0xdd, 0xe2, 0xe6);
 /// A line of the plot of latencies.
 pub(crate) struct Curve<'a> {
     pub(crate) name: String,
+    /// What it is a run of: runs of one thing have one colour.
+    pub(crate) of: &'a str,
     pub(crate) latency: &'a Histogram<u64>,
+}
+
+fn color_of(of: &str, curves: &[Curve<'_>]) -> RGBColor {
+    let mut names: Vec<&str> = curves.iter().map(|curve| curve.of).collect();
+    names.dedup();
+    let place = names.iter().position(|name| *name == of).unwrap_or(0);
+    PALETTE[place % PALETTE.len()]
 }
 
 type Drawn = anyhow::Result<()>;
@@ -57,7 +66,8 @@ pub(crate) fn latency(path: &Path, title: &str, curves: &[Curve<'_>]) -> Drawn {
         .configure_mesh()
         .x_desc("percentile")
         .y_desc("latency, ms")
-        .x_labels(8)
+        // So many that each is a whole number of nines.
+        .x_labels(labels(longest))
         .x_label_formatter(&|nines| percentile_name(*nines))
         .y_label_formatter(&|ms| if *ms < 1.0 { format!("{ms:.2}") } else { format!("{ms:.0}") })
         .light_line_style(WHITE)
@@ -66,15 +76,17 @@ pub(crate) fn latency(path: &Path, title: &str, curves: &[Curve<'_>]) -> Drawn {
         .label_style(("sans-serif", 14).into_font().color(&INK))
         .draw()
         .map_err(failed)?;
-    for (curve, color) in curves.iter().zip(PALETTE.iter().cycle()) {
-        let points = points(curve.latency);
+    for curve in curves {
+        let (points, color) = (points(curve.latency), color_of(curve.of, curves));
         chart
             .draw_series(LineSeries::new(points, color.stroke_width(3)))
             .map_err(failed)?
             .label(&curve.name)
-            .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(3)));
+            .legend(move |(x, y)| {
+                PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(3))
+            });
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     finish(&root)
 }
 
@@ -97,7 +109,7 @@ pub(crate) fn rate(path: &Path, title: &str, runs: &[&Figures]) -> Drawn {
         .configure_mesh()
         .x_desc("seconds")
         .y_desc("a second")
-        .x_label_formatter(&|s| format!("{s:.0}"))
+        .x_label_formatter(&|s| format!("{s:.1}"))
         .y_label_formatter(&|rate| crate::report::grouped(*rate))
         .light_line_style(WHITE)
         .bold_line_style(GRID)
@@ -116,14 +128,17 @@ pub(crate) fn rate(path: &Path, title: &str, runs: &[&Figures]) -> Drawn {
             .label(&run.name)
             .legend(|(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(2)));
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     finish(&root)
 }
 
-fn legend<'a, C: CoordTranslate>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Drawn {
+fn legend<'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    at: SeriesLabelPosition,
+) -> Drawn {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(at)
         .margin(14)
         .background_style(WHITE.mix(0.9))
         .border_style(GRID)
@@ -154,9 +169,16 @@ fn points(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
         .collect()
 }
 
+fn labels(longest: f64) -> usize {
+    (1_u16..)
+        .zip(0..20)
+        .find(|(nines, _)| f64::from(*nines) > longest)
+        .map_or(5, |(nines, _)| nines.into())
+}
+
 fn percentile_name(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10_f64.powf(-nines));
-    let decimals = (nines - 1.5).ceil().clamp(0.0, 5.0);
+    let decimals = (nines - 2.0).ceil().clamp(0.0, 5.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 5")]
     let decimals = decimals as usize;
     format!("{percent:.decimals$}")
@@ -168,9 +190,10 @@ mod tests {
 
     #[test]
     fn percentiles_are_written_as_people_say_them() {
+        assert_eq!((labels(3.4), labels(4.0)), (4, 5));
         assert_eq!(
             [0.0, 1.0, 2.0, 3.0, 4.0].map(percentile_name),
-            ["0", "90", "99.0", "99.90", "99.990"]
+            ["0", "90", "99", "99.9", "99.99"]
         );
     }
 
@@ -184,7 +207,8 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("latency.svg");
-        let curve = |name: &str, latency| Curve { name: name.to_owned(), latency };
+        let curve =
+            |name: &'static str, latency| Curve { name: name.to_owned(), of: name, latency };
         latency(&path, "Two", &[curve("fast", &fast), curve("slow", &slow)]).unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
         assert!(svg.matches("<polyline").count() >= 4, "two curves and two legends");

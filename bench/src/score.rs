@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
 use serde::Serialize;
 
 use self::row::Row;
@@ -105,6 +106,15 @@ pub(crate) enum Part {
     Kafka,
 }
 
+impl Part {
+    const fn medium(self) -> Kind {
+        match self {
+            Self::Disk => Kind::Disk,
+            _ => Kind::Tmpfs,
+        }
+    }
+}
+
 /// All that was measured.
 #[derive(Serialize)]
 struct Score<'a> {
@@ -142,19 +152,18 @@ pub(crate) async fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let effort =
         Effort { connections: args.connections, warmup, length: Duration::from_secs(seconds) };
     let mut scoring = Scoring { args, effort, rows: Vec::new(), runs: Vec::new(), peak: None };
-    let wants = |part| {
+    let asked = |part| {
         if args.only.is_empty() {
             !(args.quick && part == Part::Kafka)
         } else {
             args.only.contains(&part)
         }
     };
-
-    scoring.on_tmpfs(&wants).await?;
-    if wants(Part::Disk) {
-        let stage = scoring.stage(Kind::Disk).await?;
-        scoring.disk(&stage).await?;
-    }
+    // These are shares of the peak.
+    let needs_peak = [Part::Half, Part::Notified, Part::Overload].into_iter().any(asked);
+    let wants = |part| asked(part) || (part == Part::Book && needs_peak);
+    scoring.on(Kind::Tmpfs, &wants).await?;
+    scoring.on(Kind::Disk, &wants).await?;
     row::print(&scoring.rows);
     let score = Score {
         processors: std::thread::available_parallelism().map_or(1, Into::into),
@@ -171,46 +180,44 @@ pub(crate) async fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl Scoring<'_> {
-    async fn on_tmpfs(&mut self, wants: &dyn Fn(Part) -> bool) -> anyhow::Result<()> {
-        let stage = self.stage(Kind::Tmpfs).await?;
-        if [Part::Book, Part::Half, Part::Notified, Part::Overload].into_iter().any(wants) {
-            self.book(&stage).await?;
+    /// Does the parts that are wanted, in order. One that cannot be done is a row without a verdict; the others go on.
+    async fn on(&mut self, kind: Kind, wants: &dyn Fn(Part) -> bool) -> anyhow::Result<()> {
+        let mut parts = Part::value_variants()
+            .iter()
+            .filter(|part| wants(**part) && part.medium() == kind)
+            .peekable();
+        if parts.peek().is_none() {
+            return Ok(());
         }
-        if wants(Part::Half) {
-            self.half(&stage).await?;
-        }
-        if wants(Part::Notified) {
-            self.notified(&stage).await?;
-        }
-        if wants(Part::Pay) {
-            self.pay(&stage).await?;
-        }
-        if wants(Part::PayHot) {
-            self.pay_hot(&stage).await?;
-        }
-        if wants(Part::Flow) {
-            self.flow(&stage).await?;
-        }
-        if wants(Part::Overload) {
-            self.overload(&stage).await?;
-        }
-        if wants(Part::Others) {
-            self.others(&stage).await?;
-        }
-        if wants(Part::Memory) {
-            self.memory(&stage).await?;
-        }
-        if wants(Part::Start) {
-            self.start(&stage).await?;
-        }
-        if wants(Part::History) {
-            self.history(&stage).await?;
-        }
-        if wants(Part::Kafka) {
-            let kafka = Kafka::start().context("the score on real Kafka")?;
-            self.kafka(&stage, &kafka).await?;
+        let stage = self.stage(kind).await?;
+        for part in parts {
+            if let Err(e) = self.part(&stage, *part).await {
+                note(&format!("{part:?} could not be done: {e:#}"));
+                self.rows.push(Row::not_done(&format!("{part:?}"), &format!("{e:#}")));
+            }
         }
         Ok(())
+    }
+
+    async fn part(&mut self, stage: &Stage, part: Part) -> anyhow::Result<()> {
+        match part {
+            Part::Book => self.book(stage).await,
+            Part::Half => self.half(stage).await,
+            Part::Notified => self.notified(stage).await,
+            Part::Pay => self.pay(stage).await,
+            Part::PayHot => self.pay_hot(stage).await,
+            Part::Flow => self.flow(stage).await,
+            Part::Overload => self.overload(stage).await,
+            Part::Others => self.others(stage).await,
+            Part::Memory => self.memory(stage).await,
+            Part::Start => self.start(stage).await,
+            Part::History => self.history(stage).await,
+            Part::Disk => self.disk(stage).await,
+            Part::Kafka => {
+                let kafka = Kafka::start().context("the score on real Kafka")?;
+                self.kafka(stage, &kafka).await
+            }
+        }
     }
 
     async fn stage(&self, kind: Kind) -> anyhow::Result<Stage> {
@@ -261,8 +268,11 @@ impl Scoring<'_> {
         ours: &'f [Figures],
         baselines: impl Iterator<Item = &'f Figures>,
     ) -> anyhow::Result<()> {
-        let curve =
-            |figures: &'f Figures| Curve { name: figures.told(), latency: &figures.histogram };
+        let curve = |figures: &'f Figures| Curve {
+            name: figures.told(),
+            of: &figures.name,
+            latency: &figures.histogram,
+        };
         let curves: Vec<Curve<'_>> = ours.iter().chain(baselines).map(curve).collect();
         let connections = self.effort.connections;
         plot::latency(

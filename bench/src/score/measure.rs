@@ -181,7 +181,8 @@ impl Scoring<'_> {
         note(&format!("booked to notified at {} a second", grouped(rate)));
         let latency = notified::run(open, self.effort, rate, &stage.meter(open)).await?;
         let name = format!("notified{}", on.replace(' ', "-").replace(',', ""));
-        let curve = Curve { name: format!("at {}/s", grouped(rate)), latency: &latency };
+        let curve =
+            Curve { name: format!("at {}/s", grouped(rate)), of: "notified", latency: &latency };
         plot::latency(&self.out(&name, "latency"), &format!("booked to notified{on}"), &[curve])?;
         let flush = flush(stage)?;
         let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;

@@ -50,6 +50,13 @@ impl Row {
         Self { what: what.into(), target, measured, unit, from, verdict }
     }
 
+    /// The row of a part that could not be measured.
+    pub(crate) fn not_done(what: &str, why: &str) -> Self {
+        let mut row = Self::new(what, Target::AtMost(0.0), f64::NAN, "", why.to_owned());
+        row.void("could not be done");
+        row
+    }
+
     /// Takes the verdict back.
     pub(crate) fn void(&mut self, why: &str) {
         if self.verdict != Verdict::None {
