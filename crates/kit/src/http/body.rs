@@ -176,16 +176,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's reason without the value that it may quote: what a client sent is not repeated in an error.
 pub(super) fn without_value(reason: &str) -> String {
-    let kind = if reason.starts_with("unknown variant ") {
-        "unknown value"
-    } else {
-        match reason.split_once(": ") {
-            Some((kind, _)) if kind.starts_with("invalid ") => kind,
-            _ => return reason.to_owned(),
-        }
+    let marks = ["unknown variant ", "invalid type: ", "invalid value: ", "invalid length: "];
+    let Some((mark, at)) = marks.iter().find_map(|mark| Some((mark, reason.find(mark)?))) else {
+        return reason.to_owned();
     };
+    let kind = mark.trim_end_matches([':', ' ']).replace("variant", "value");
     let wanted = reason.rsplit_once("expected ").map_or("another", |(_, wanted)| wanted);
-    format!("{kind}, expected {wanted}")
+    format!("{}{kind}, expected {wanted}", &reason[..at])
 }
 
 fn malformed(e: &serde_json::Error) -> Problem {

@@ -1,6 +1,9 @@
 //! Query parameters, pages and their cursors.
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{Uri, request::Parts},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -23,7 +26,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
                 use std::error::Error;
                 // The innermost cause says what is wrong with which parameter, without the value.
                 let cause = e.source().map_or_else(|| e.to_string(), ToString::to_string);
-                let cause = without_value(&cause);
+                let cause = without_values(&cause, &parts.uri);
                 Problem::new(
                     400,
                     "invalid-query",
@@ -130,6 +133,15 @@ impl<T> Page<T> {
     }
 }
 
+/// The reason without any of the values that were sent: a parser's own text may quote them too.
+fn without_values(reason: &str, uri: &Uri) -> String {
+    type Pairs = Vec<(String, String)>;
+    // What cannot be taken apart has no values that could be in the reason.
+    let sent = axum::extract::Query::<Pairs>::try_from_uri(uri).map(|q| q.0).unwrap_or_default();
+    let long = sent.iter().map(|(_, value)| value.as_str()).filter(|value| value.len() > 2);
+    long.fold(without_value(reason), |reason, value| reason.replace(value, "…"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +182,7 @@ mod tests {
         for (reason, told) in [
             (
                 "unknown variant `Ann`, expected `booked` or `arrived`",
-                "unknown value, expected `booked` or `arrived`",
+                "status: unknown value, expected `booked` or `arrived`",
             ),
             ("invalid type: string \"Ann expected \", expected u16", "invalid type, expected u16"),
             (
@@ -181,6 +193,11 @@ mod tests {
         ] {
             assert_eq!(without_value(reason), told);
         }
+        let uri = Uri::from_static("/x?date=Ann%20Lee&limit=5");
+        assert_eq!(
+            without_values("date: not a date: \"Ann Lee\" 5", &uri),
+            "date: not a date: \"…\" 5"
+        );
     }
 
     #[tokio::test]
