@@ -29,7 +29,12 @@ fn recovered(what: &str, took: Duration, limit_s: u64) {
     assert!(took < Duration::from_secs(limit_s), "{what}: {took:?}");
 }
 
-async fn row_bus(mut apart: Apart, away: impl Fn(&mut Apart), back: impl Fn(&mut Apart)) {
+async fn row_bus(
+    mut apart: Apart,
+    limit_s: u64,
+    away: impl Fn(&mut Apart),
+    back: impl Fn(&mut Apart),
+) {
     let desk = desk(&apart).await;
     let traffic = Traffic::begin(desk.clone()).await;
     let patient = desk.patient("bus").await.id();
@@ -56,7 +61,7 @@ async fn row_bus(mut apart: Apart, away: impl Fn(&mut Apart), back: impl Fn(&mut
     back(&mut apart);
     let back = Instant::now();
     desk.bill_of(&booked.id()).await;
-    recovered("the bus", back.elapsed(), 10);
+    recovered("the bus", back.elapsed(), limit_s);
     apart.ready().await;
     traffic.end().await;
     apart.verify();
@@ -65,7 +70,8 @@ async fn row_bus(mut apart: Apart, away: impl Fn(&mut Apart), back: impl Fn(&mut
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_bus_is_away_everything_is_written_and_flows_when_it_is_back() {
     let apart = Apart::start(Wishes::default()).await;
-    row_bus(apart, |apart| apart.kill_database("bus"), |apart| apart.restart_database("bus")).await;
+    let back = |apart: &mut Apart| apart.restart_database("bus");
+    row_bus(apart, 10, |apart| apart.kill_database("bus"), back).await;
 }
 
 #[cfg(feature = "real-kafka")]
@@ -78,7 +84,8 @@ async fn while_kafka_is_away_everything_is_written_and_flows_when_it_is_back() {
         tokio::task::block_in_place(|| kafka.restart().unwrap());
     };
     let away = |apart: &mut Apart| drop(apart.kafka.as_ref().unwrap().kill(1).unwrap());
-    row_bus(apart, away, back).await;
+    // Ten seconds on a machine of its own; the broker is still loading its groups when its port is open.
+    row_bus(apart, 30, away, back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,7 +181,7 @@ mod tests {
     fn what_was_sent_is_not_repeated() {
         for (reason, told) in [
             (
-                "unknown variant `Ann`, expected `booked` or `arrived`",
+                "status: unknown variant `Ann`, expected `booked` or `arrived`",
                 "status: unknown value, expected `booked` or `arrived`",
             ),
             ("invalid type: string \"Ann expected \", expected u16", "invalid type, expected u16"),
