@@ -4,12 +4,15 @@
 //! the change, so a crash before the commit leaves nothing and a retry is safe. Successes and deterministic refusals are remembered;
 //! malformed requests, 401, 403, 429 and 5xx never.
 
+mod together;
+
 use std::{future::Future, time::Duration};
 
 use hospital_types::{Refusal, RefusalKind};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::Json;
 
+pub use self::together::{Joint, Member, Together};
 use crate::{
     db::{Db, Tx, Unit},
     http::{Answer, Problem},

@@ -4,7 +4,10 @@ use hospital_contracts::DomainEvent;
 use hospital_types::EventId;
 use tokio_postgres::types::Json;
 
-use crate::{db::Tx, sql};
+use crate::{
+    db::{Tx, Unit},
+    sql,
+};
 
 /// Queues an event behind the changes that it tells of. Queue it after the statement that locks its aggregate, so that the events of
 /// one aggregate are numbered in the order of its changes.
@@ -61,6 +64,29 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
     tx.mark_appended();
 }
 
+/// Events of several commands that are done together, each with the actor and the trace of its own, in one statement.
+pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
+    let payload = |e: &E| Json(serde_json::to_value(e).expect("events are plain data"));
+    let name = tx.unit().name;
+    tx.write(sql!(
+        "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
+         SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, e.traceparent, $3::text, e.actor
+         FROM unnest($4::uuid[], $5::uuid[], $6::integer[], $7::uuid[], $8::jsonb[], $9::text[], $10::text[])
+              AS e (id, aggregate, version, subject, payload, traceparent, actor)",
+        E::TOPIC,
+        E::cloud_type(),
+        name,
+        events.iter().map(|_| EventId::new()).collect::<Vec<_>>(),
+        events.iter().map(|(e, _)| e.aggregate()).collect::<Vec<_>>(),
+        events.iter().map(|(e, _)| e.version()).collect::<Vec<_>>(),
+        events.iter().map(|(e, _)| e.subject()).collect::<Vec<_>>(),
+        events.iter().map(|(e, _)| payload(e)).collect::<Vec<_>>(),
+        events.iter().map(|(_, unit)| unit.traceparent.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, unit)| unit.actor.subject.clone()).collect::<Vec<_>>(),
+    ));
+    tx.mark_appended();
+}
+
 /// Queues an event some of whose members are known to the database only: a statement that ends one flight cannot hand the bill's new
 /// version to Rust and still be one flight. `$members` is an SQL expression of type `jsonb` over `$from`, merged over the payload;
 /// `$version` is one for the aggregate's version; `$from` is what follows `FROM` and may name `$11`, the aggregate's id.
@@ -81,6 +107,67 @@ macro_rules! append_from {
             ),
         )
     };
+}
+
+/// Like [`append_from!`] for several commands that are done together; events of one aggregate are numbered in their order. What the
+/// statement adds to each event comes from `$from`, a query that is made for each event `e` and calls its row `b`: `e.aggregate`,
+/// `e.along`, the number given along with the event, and `e.behind`, how many of the events behind it are of the same aggregate.
+#[macro_export]
+macro_rules! append_each_from {
+    ($tx:expr, $events:expr, along: $along:expr, members: $members:literal, version: $version:literal, from: $from:literal $(,)?) => {
+        $crate::outbox::append_each_statement(
+            $tx,
+            $events,
+            $along,
+            concat!(
+                "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
+                 SELECT e.id, $1::text, $2::text, e.aggregate, ",
+                $version,
+                ", e.subject, e.payload || ",
+                $members,
+                ", e.traceparent, $3::text, e.actor
+                 FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $7::jsonb[], $8::text[], $9::text[], $10::bigint[], $11::integer[])
+                      WITH ORDINALITY AS e (id, aggregate, subject, payload, traceparent, actor, along, behind, place),
+                      LATERAL (",
+                $from,
+                // A query of its own for each event: one plan made while the table was small must not read all of it later.
+                " OFFSET 0) AS b ORDER BY e.place"
+            ),
+        )
+    };
+}
+
+/// Behind [`append_each_from!`].
+#[doc(hidden)]
+pub fn append_each_statement<R, E: DomainEvent>(
+    tx: &mut Tx<R>,
+    events: &[(E, &Unit)],
+    along: Vec<i64>,
+    sql: &'static str,
+) {
+    let payload = |e: &E| Json(serde_json::to_value(e).expect("events are plain data"));
+    let aggregates: Vec<_> = events.iter().map(|(e, _)| e.aggregate()).collect();
+    let behind = |(place, aggregate)| {
+        let rest = aggregates.iter().skip(place + 1);
+        i32::try_from(rest.filter(|other| *other == aggregate).count()).unwrap_or(i32::MAX)
+    };
+    let behind: Vec<i32> = aggregates.iter().enumerate().map(behind).collect();
+    let name = tx.unit().name;
+    tx.write(sql!(
+        sql,
+        E::TOPIC,
+        E::cloud_type(),
+        name,
+        events.iter().map(|_| EventId::new()).collect::<Vec<_>>(),
+        aggregates,
+        events.iter().map(|(e, _)| e.subject()).collect::<Vec<_>>(),
+        events.iter().map(|(e, _)| payload(e)).collect::<Vec<_>>(),
+        events.iter().map(|(_, unit)| unit.traceparent.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, unit)| unit.actor.subject.clone()).collect::<Vec<_>>(),
+        along,
+        behind,
+    ));
+    tx.mark_appended();
 }
 
 /// Behind [`append_from!`].

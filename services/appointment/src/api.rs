@@ -9,6 +9,7 @@ use axum::Router;
 use hospital_kit::{
     db::Db,
     http::{Permission, Problem, with_docs},
+    idempotency::Together,
     outcome::Broken,
     service::Context,
 };
@@ -17,13 +18,14 @@ use jiff::tz::TimeZone;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{patient_check::PatientCheck, store};
+use crate::{book::Bookings, patient_check::PatientCheck, store};
 
 /// What the handlers are given.
 #[derive(Clone)]
 struct App {
     db: Db,
     patients: PatientCheck,
+    bookings: Together<Bookings>,
     /// The facility's, in which "today" is.
     zone: TimeZone,
 }
@@ -33,6 +35,7 @@ pub(crate) fn routes(ctx: &Context) -> Result<(Router, OpenApi), Broken> {
     let app = App {
         db: ctx.db.clone(),
         patients: PatientCheck::new(ctx)?,
+        bookings: Together::new(&ctx.db),
         zone: ctx.config.facility.time_zone(),
     };
     let routes = OpenApiRouter::new()

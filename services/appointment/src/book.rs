@@ -1,8 +1,14 @@
-//! Books an appointment.
+//! Books appointments.
 
 use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus};
 use hospital_contracts::patient::Identifier;
-use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_kit::{
+    db::{Tx, Unit},
+    http::Answer,
+    idempotency::{Joint, Member},
+    outbox,
+    outcome::Outcome,
+};
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
 use jiff::Timestamp;
 
@@ -13,6 +19,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Book {
     pub patient: PatientId,
+    /// What the patient service says of the patient.
+    pub standing: Standing,
     pub practitioner: PractitionerId,
     pub slot: Slot,
     pub service_type: String,
@@ -21,34 +29,38 @@ pub struct Book {
     pub identifiers: Vec<Identifier>,
 }
 
-/// `standing` is what the patient service says of the patient.
-///
-/// Writes the appointment, the reservations of both who meet, the first step of its history and its event. Nothing is read, so all of
-/// it is one flight; that the time is free is for the reservations' constraint to say.
-pub async fn book(
-    tx: &mut Tx<BookingRefused>,
-    cmd: &Book,
-    standing: Standing,
-) -> Outcome<Appointment, BookingRefused> {
-    match standing {
-        Standing::Active => {}
-        Standing::Inactive => return Err(BookingRefused::PatientInactive.into()),
-        Standing::Unknown => return Err(BookingRefused::PatientUnknown.into()),
-    }
-    if cmd.slot.starts_before(tx.now()) && !cmd.back_dated {
-        return Err(BookingRefused::StartInThePast.into());
-    }
-    let appointment = cmd.appointment(tx.now());
-    store::lock_resources(tx, &appointment);
-    store::insert_appointment(tx, &appointment);
-    store::insert_appointment_identifiers(tx, &appointment);
-    store::insert_reservations(tx, &appointment);
-    store::insert_step(tx, &appointment, None, None);
-    outbox::append(tx, &AppointmentBooked(appointment.facts()));
-    Ok(appointment)
+/// Writes the appointments, the reservations of those who meet, the first steps of their history and their events, each in one statement
+/// for all. Nothing is read, so all of it is one flight; that a time is free is for the reservations' constraint to say.
+pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Unit)]) -> Vec<Appointment> {
+    let booked: Vec<Appointment> =
+        commands.iter().map(|(cmd, _)| cmd.appointment(tx.now())).collect();
+    store::lock_times(tx, &booked);
+    store::insert_appointments(tx, &booked);
+    store::insert_appointment_identifiers(tx, &booked);
+    store::insert_reservations(tx, &booked);
+    let units = || commands.iter().map(|(_, unit)| *unit);
+    let steps: Vec<_> = booked.iter().zip(units()).collect();
+    store::insert_first_steps(tx, &steps);
+    let events: Vec<_> =
+        booked.iter().map(|one| AppointmentBooked(one.facts())).zip(units()).collect();
+    outbox::append_each(tx, &events);
+    booked
 }
 
 impl Book {
+    /// What is refused without looking.
+    pub fn check(&self, now: Timestamp) -> Result<(), BookingRefused> {
+        match self.standing {
+            Standing::Active => {}
+            Standing::Inactive => return Err(BookingRefused::PatientInactive),
+            Standing::Unknown => return Err(BookingRefused::PatientUnknown),
+        }
+        if self.slot.starts_before(now) && !self.back_dated {
+            return Err(BookingRefused::StartInThePast);
+        }
+        Ok(())
+    }
+
     fn appointment(&self, now: Timestamp) -> Appointment {
         Appointment {
             id: AppointmentId::new(),
@@ -65,5 +77,37 @@ impl Book {
             created_at: now,
             updated_at: now,
         }
+    }
+}
+
+/// Bookings of the same moment, which are done together.
+pub(crate) struct Bookings;
+
+impl Joint for Bookings {
+    type Cmd = Book;
+    type Done = Appointment;
+    type Refused = BookingRefused;
+
+    const NAME: &'static str = "appointment.book";
+
+    fn check(cmd: &Book, now: Timestamp) -> Result<(), BookingRefused> {
+        cmd.check(now)
+    }
+
+    fn clash(one: &Book, other: &Book) -> bool {
+        (one.practitioner == other.practitioner || one.patient == other.patient)
+            && one.slot.overlaps(other.slot)
+    }
+
+    fn work(
+        tx: &mut Tx<BookingRefused>,
+        members: &[Member<Book>],
+    ) -> Outcome<Vec<Appointment>, BookingRefused> {
+        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.unit)).collect();
+        Ok(book(tx, &commands))
+    }
+
+    fn answer(booked: &Appointment) -> Answer {
+        Answer::created(format!("/appointments/{}", booked.id), booked.version, &booked.view())
     }
 }

@@ -1,17 +1,21 @@
-//! Asks the patient service whether a patient can be booked.
+//! Asks the patient service whether patients can be booked.
+//!
+//! A lonely booking asks for its patient. While calls are under way, those who come meanwhile are asked for together, in one call that
+//! tells no names.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use hospital_contracts::patient::PatientStatus;
+use futures_util::future::join_all;
+use hospital_contracts::patient::{PatientStanding, PatientStatus};
 use hospital_kit::{
     client::{Found, ServiceClient, Unavailable},
     http::{Problem, current_trace},
     outcome::Broken,
     service::Context,
+    shuttle::{NotCarried, Shuttle},
 };
 use hospital_types::PatientId;
-use serde::Deserialize;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 /// What the patient service says of a patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +28,20 @@ pub enum Standing {
 /// The way to the patient service. It is asked before a booking begins, while no database connection is held.
 #[derive(Clone)]
 pub struct PatientCheck {
-    service: ServiceClient,
-    turns: Arc<Semaphore>,
-    turn_wait: Duration,
+    calls: Arc<Shuttle<Asked, Result<Standing, Unavailable>>>,
+    patience: Duration,
 }
 
-/// How many patients are asked for at a time. A storm of bookings waits its turn here, so that the deadline measures the patient service
-/// and not the queue before it.
-const AT_ONCE: usize = 32;
-
-/// What of a patient matters here. The rest, names among it, is not even read.
-#[derive(Deserialize)]
-struct Patient {
+/// Whom a booking asks for, and the trace that it belongs to.
+struct Asked {
     id: PatientId,
-    status: PatientStatus,
+    traceparent: Option<String>,
 }
+
+/// How many calls may be under way, and for how many patients each. A storm of bookings waits its turn, so that the deadline measures the
+/// patient service and not the queue before it.
+const CALLS: usize = 2;
+const PATIENTS: usize = 64;
 
 impl PatientCheck {
     pub fn new(ctx: &Context) -> Result<Self, Broken> {
@@ -46,12 +49,26 @@ impl PatientCheck {
         let deadline = Duration::from_millis(config.patient_check_timeout_ms);
         let tokens = Arc::clone(&ctx.tokens);
         let service = ServiceClient::new("patient", &config.patient_url, deadline, tokens)?;
-        Ok(Self { service, turns: Arc::new(Semaphore::new(AT_ONCE)), turn_wait: deadline * 4 })
+        let apart = |_: &Asked, _: &Asked| false;
+        let calls = Shuttle::new("patient-check", CALLS, PATIENTS, apart, move |asked| {
+            let service = service.clone();
+            Box::pin(async move { ask(&service, asked).await })
+        });
+        Ok(Self { calls, patience: deadline * 5 })
     }
 
     /// The patient's standing, or 503 within the deadline: a patient who could not be looked up is not booked.
     pub async fn standing(&self, id: PatientId) -> Result<Standing, Problem> {
-        self.ask(id).await.map_err(|Unavailable(reason)| {
+        let traceparent = current_trace().map(|trace| trace.traceparent().to_owned());
+        let answer = match timeout(self.patience, self.calls.call(Asked { id, traceparent })).await
+        {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(NotCarried::Apart(_) | NotCarried::Lost)) => {
+                Err(Unavailable("the call was lost".to_owned()))
+            }
+            Err(_) => Err(Unavailable("too many bookings wait for it".to_owned())),
+        };
+        answer.map_err(|Unavailable(reason)| {
             tracing::warn!(reason, "the patient service gave no usable answer");
             Problem::new(
                 503,
@@ -61,22 +78,47 @@ impl PatientCheck {
             .retry_after(1)
         })
     }
+}
 
-    async fn ask(&self, id: PatientId) -> Result<Standing, Unavailable> {
-        let Ok(Ok(_turn)) = timeout(self.turn_wait, self.turns.acquire()).await else {
-            return Err(Unavailable("too many bookings wait for it".to_owned()));
-        };
-        let trace = current_trace();
-        let traceparent = trace.as_ref().map(|trace| trace.traceparent());
-        match self.service.get::<Patient>(&format!("/patients/{id}"), traceparent).await? {
-            Found::Missing => Ok(Standing::Unknown),
-            Found::Here(patient) if patient.id != id => {
-                Err(Unavailable("it answered with another patient".to_owned()))
-            }
-            Found::Here(patient) => Ok(match patient.status {
-                PatientStatus::Active => Standing::Active,
-                PatientStatus::Inactive => Standing::Inactive,
-            }),
+async fn ask(service: &ServiceClient, asked: Vec<Asked>) -> Vec<Result<Standing, Unavailable>> {
+    if let [one] = &*asked {
+        return vec![ask_for(service, one).await];
+    }
+    let ids: Vec<String> = asked.iter().map(|one| one.id.to_string()).collect();
+    let path = format!("/patients/standing?ids={}", ids.join(","));
+    let trace = asked.first().and_then(|one| one.traceparent.as_deref());
+    let known: HashMap<PatientId, Standing> = match service
+        .get::<Vec<PatientStanding>>(&path, trace)
+        .await
+    {
+        Ok(Found::Here(known)) => {
+            known.into_iter().map(|one| (one.id, one.status.into())).collect()
+        }
+        // During a roll-out, one that cannot be asked for several yet.
+        Ok(Found::Missing) => return join_all(asked.iter().map(|one| ask_for(service, one))).await,
+        Err(e) => return asked.iter().map(|_| Err(e.clone())).collect(),
+    };
+    let standing = |one: &Asked| known.get(&one.id).copied().unwrap_or(Standing::Unknown);
+    asked.iter().map(|one| Ok(standing(one))).collect()
+}
+
+async fn ask_for(service: &ServiceClient, asked: &Asked) -> Result<Standing, Unavailable> {
+    // What of a patient matters here. The rest, names among it, is not even read.
+    let path = format!("/patients/{}", asked.id);
+    match service.get::<PatientStanding>(&path, asked.traceparent.as_deref()).await? {
+        Found::Missing => Ok(Standing::Unknown),
+        Found::Here(patient) if patient.id != asked.id => {
+            Err(Unavailable("it answered with another patient".to_owned()))
+        }
+        Found::Here(patient) => Ok(patient.status.into()),
+    }
+}
+
+impl From<PatientStatus> for Standing {
+    fn from(status: PatientStatus) -> Self {
+        match status {
+            PatientStatus::Active => Self::Active,
+            PatientStatus::Inactive => Self::Inactive,
         }
     }
 }

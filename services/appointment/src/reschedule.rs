@@ -13,14 +13,15 @@ pub struct Reschedule {
     pub slot: Slot,
 }
 
-/// Moves both reservations in one statement, so that the appointment's own time does not stand in its way.
+/// Moves both reservations in one statement, so that the appointment's own time does not stand in its way. Both times are locked: two
+/// appointments that change places would otherwise wait for each other.
 pub async fn reschedule(
     tx: &mut Tx<StepRefused>,
     cmd: &Reschedule,
 ) -> Outcome<Appointment, StepRefused> {
     let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
     let moved = appointment.reschedule(cmd.slot, tx.actor(), tx.now())?;
-    store::lock_resources(tx, &moved);
+    store::lock_times(tx, &[appointment.clone(), moved.clone()]);
     store::move_reservations(tx, &moved);
     store::update_appointment(tx, &moved);
     store::insert_step(tx, &moved, Some(appointment.status), None);

@@ -55,6 +55,10 @@ impl Slot {
         self.duration() > LONGEST
     }
 
+    pub fn overlaps(&self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
     pub fn starts_before(&self, now: Timestamp) -> bool {
         self.start < now
     }

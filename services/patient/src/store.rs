@@ -1,6 +1,6 @@
 //! Every SQL statement of the service.
 
-use hospital_contracts::patient::{Address, Gender, Identifier, PatientStatus};
+use hospital_contracts::patient::{Address, Gender, Identifier, PatientStanding, PatientStatus};
 use hospital_kit::{
     db::{Db, Statement, Tx},
     outcome::{Broken, Outcome},
@@ -222,6 +222,22 @@ pub(crate) async fn exists(db: &Db, id: PatientId) -> Result<bool, Broken> {
     Ok(!rows.is_empty())
 }
 
+/// The status of each of these patients that there is.
+pub(crate) async fn standings(
+    db: &Db,
+    ids: Vec<PatientId>,
+) -> Result<Vec<PatientStanding>, Broken> {
+    let rows = db.read(sql!("SELECT id, status FROM patient WHERE id = ANY ($1)", ids)).await?;
+    Ok(rows
+        .iter()
+        .map(|row| PatientStanding { id: row.get(0), status: status(row.get(1)) })
+        .collect())
+}
+
+fn status(text: &str) -> PatientStatus {
+    PatientStatus::parse(text).expect("patient_status allows no other")
+}
+
 /// What a search asks for; everything given must hold.
 #[derive(Default)]
 pub(crate) struct Search {
@@ -315,7 +331,7 @@ fn patient(row: &Row) -> Patient {
     Patient {
         id: row.get("id"),
         version: row.get("version"),
-        status: PatientStatus::parse(row.get("status")).expect("patient_status allows no other"),
+        status: status(row.get("status")),
         demographics: Demographics {
             given_name: Sensitive::new(row.get("given_name")),
             family_name: Sensitive::new(row.get("family_name")),

@@ -88,3 +88,11 @@ pub struct PatientView {
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
+
+/// Whether a patient can be booked, and nothing else about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PatientStanding {
+    pub id: PatientId,
+    pub status: PatientStatus,
+}

@@ -143,6 +143,11 @@ impl<R> Tx<R> {
         self.violated.as_deref()
     }
 
+    /// Whether the last flight ran to its end on the server, so that it is known what became of it.
+    pub(crate) const fn ended(&self) -> bool {
+        self.ended
+    }
+
     /// A statement that is still in the queue, by its place, while nothing has been sent.
     pub(crate) fn unsent(&mut self, index: usize) -> Option<&mut Statement> {
         if self.flights == 0 { self.queue.get_mut(index) } else { None }

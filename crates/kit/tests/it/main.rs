@@ -9,4 +9,5 @@ mod readiness;
 mod relay;
 mod shedding;
 mod support;
+mod together;
 mod transport;

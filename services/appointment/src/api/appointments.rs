@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{App, Bookers, Readers};
 use crate::{
-    book::{Book, book as book_appointment},
+    book::Book,
     identifiers,
     patient_check::Standing,
     service_type,
@@ -51,6 +51,7 @@ pub(super) struct BookBody {
 }
 
 impl BookBody {
+    /// The booking, but for what the patient service says.
     fn command(self) -> Result<Book, Faults> {
         let mut faults = Faults::new();
         let patient = faults.take("/patientId", self.patient_id.parse().map_err(|_| NO_UUID));
@@ -67,6 +68,7 @@ impl BookBody {
         let command = (|| {
             Some(Book {
                 patient: patient?,
+                standing: Standing::Unknown,
                 practitioner: practitioner?,
                 slot: slot?,
                 service_type: service_type?,
@@ -104,18 +106,13 @@ pub(super) async fn book(
     if given.back_dated && !who.roles.contains(Role::Admin) {
         return Err(Problem::new(403, "forbidden", "Only an administrator books back-dated."));
     }
-    let cmd = given.command()?;
+    let mut cmd = given.command()?;
     let request = key.request("appointment.book", &who, body.fingerprint());
-    let standing = match app.standing(&who, &cmd).await {
-        Ok(standing) => standing,
+    match app.standing(&who, &cmd).await {
+        Ok(standing) => cmd.standing = standing,
         Err(problem) => return Ok(idempotency::stored_or(&app.db, &request, problem).await),
-    };
-    let work = async move |tx: &mut _| book_appointment(tx, &cmd, standing).await;
-    Ok(idempotency::once(&app.db, request, created, work).await)
-}
-
-fn created(booked: &crate::appointment::Appointment) -> Answer {
-    Answer::created(format!("/appointments/{}", booked.id), booked.version, &booked.view())
+    }
+    Ok(app.bookings.once(request, cmd).await)
 }
 
 impl App {

@@ -14,77 +14,9 @@ use tokio_postgres::{Row, types::Json};
 use super::columns;
 use crate::{
     appointment::Appointment,
-    refused::{BookingRefused, StepRefused, Taken},
+    refused::{StepRefused, Taken},
     slot::Slot,
 };
-
-/// Locks who would meet, always the patient before the practitioner, so that a race ends in the exclusion constraint and never in a
-/// deadlock. The patient has no row here and is locked by a number; the row lock is taken above the join, so it comes second.
-pub fn lock_resources<R>(tx: &mut Tx<R>, appointment: &Appointment) {
-    tx.write(sql!(
-        "SELECT 1 FROM (SELECT pg_advisory_xact_lock($1)) AS patient, practitioner
-         WHERE practitioner.id = $2 FOR NO KEY UPDATE OF practitioner",
-        lock_number(appointment.patient),
-        appointment.practitioner,
-    ));
-}
-
-/// Folds the id's two halves; should two patients ever share a number, they wait for each other and no more.
-fn lock_number(patient: PatientId) -> i64 {
-    let (high, low) = patient.uuid().as_u64_pair();
-    (high ^ low).cast_signed()
-}
-
-pub fn insert_appointment(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
-    tx.write(sql!(
-        "INSERT INTO appointment (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, reason,
-                                  back_dated, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
-        appointment.id,
-        appointment.version,
-        appointment.patient,
-        appointment.practitioner,
-        appointment.slot.start(),
-        appointment.slot.end(),
-        appointment.status.as_str(),
-        appointment.service_type.clone(),
-        appointment.reason.clone().map(Sensitive::into_exposed),
-        appointment.back_dated,
-        appointment.created_at,
-    ))
-    .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown);
-}
-
-pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
-    if appointment.identifiers.is_empty() {
-        return;
-    }
-    let (systems, values) = columns(&appointment.identifiers);
-    tx.write(sql!(
-        "INSERT INTO appointment_identifier (system, value, appointment_id)
-         SELECT i.system, i.value, $1 FROM unnest($2::text[], $3::text[]) AS i (system, value)",
-        appointment.id,
-        systems,
-        values,
-    ))
-    .refuse_on(
-        "appointment_identifier_once",
-        BookingRefused::IdentifierTaken { wanted: appointment.identifiers.clone(), holder: None },
-    );
-}
-
-pub fn insert_reservations(tx: &mut Tx<BookingRefused>, appointment: &Appointment) {
-    tx.write(sql!(
-        "INSERT INTO reservation (appointment_id, resource_id, during)
-         VALUES ($1, $2, tstzrange($4, $5)), ($1, $3, tstzrange($4, $5))",
-        appointment.id,
-        appointment.practitioner,
-        appointment.patient,
-        appointment.slot.start(),
-        appointment.slot.end(),
-    ))
-    .refuse_on("reservation_no_overlap", BookingRefused::SlotUnavailable(appointment.taken()));
-}
 
 pub fn move_reservations(tx: &mut Tx<StepRefused>, appointment: &Appointment) {
     tx.write(sql!(

@@ -11,13 +11,13 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
 use hospital_types::PatientId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How the service behaves, whoever is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +59,10 @@ impl FakePatients {
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes =
-            Router::new().route("/patients/{id}", get(answer)).with_state(Arc::clone(&inner));
+        let routes = Router::new()
+            .route("/patients/{id}", get(answer))
+            .route("/patients/standing", get(answer_for_several))
+            .with_state(Arc::clone(&inner));
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { address, inner }
@@ -99,19 +101,8 @@ async fn answer(
     headers: HeaderMap,
     Path(id): Path<PatientId>,
 ) -> Response {
-    inner.asked.fetch_add(1, Ordering::Relaxed);
-    assert!(headers.contains_key(header::AUTHORIZATION), "services identify themselves");
-    let mood = *inner.mood.lock().unwrap();
-    match mood {
-        Mood::Well => {}
-        Mood::Silent => std::future::pending().await,
-        Mood::Html => return Html("<h1>Welcome to the guest network</h1>").into_response(),
-        Mood::Puzzling => return Json(json!({"status": "dormant"})).into_response(),
-        Mood::Redirecting => return Redirect::temporary("/login").into_response(),
-        Mood::Failing => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Mood::Shedding => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        Mood::Lost => return (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response(),
-        Mood::Distrustful => return StatusCode::UNAUTHORIZED.into_response(),
+    if let Some(trouble) = trouble(&inner, &headers).await {
+        return trouble;
     }
     let status = inner.known.lock().unwrap().get(&id).copied();
     match status {
@@ -125,4 +116,41 @@ async fn answer(
                 .into_response()
         }
     }
+}
+
+async fn answer_for_several(
+    State(inner): State<Arc<Inner>>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if let Some(trouble) = trouble(&inner, &headers).await {
+        return trouble;
+    }
+    let known = inner.known.lock().unwrap();
+    let found: Vec<Value> = query["ids"]
+        .split(',')
+        .filter_map(|id| {
+            let id: PatientId = id.parse().unwrap();
+            known.get(&id).map(|status| json!({"id": id, "status": status}))
+        })
+        .collect();
+    Json(found).into_response()
+}
+
+/// What the service answers when it is not well.
+async fn trouble(inner: &Inner, headers: &HeaderMap) -> Option<Response> {
+    inner.asked.fetch_add(1, Ordering::Relaxed);
+    assert!(headers.contains_key(header::AUTHORIZATION), "services identify themselves");
+    let mood = *inner.mood.lock().unwrap();
+    Some(match mood {
+        Mood::Well => return None,
+        Mood::Silent => std::future::pending().await,
+        Mood::Html => Html("<h1>Welcome to the guest network</h1>").into_response(),
+        Mood::Puzzling => Json(json!({"status": "dormant"})).into_response(),
+        Mood::Redirecting => Redirect::temporary("/login").into_response(),
+        Mood::Failing => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Mood::Shedding => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Mood::Lost => (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response(),
+        Mood::Distrustful => StatusCode::UNAUTHORIZED.into_response(),
+    })
 }

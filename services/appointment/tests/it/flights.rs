@@ -8,11 +8,8 @@ use hospital_appointment::{
     slot::Slot,
 };
 use hospital_contracts::appointment::CancelledBy;
-use hospital_kit::{
-    db::{Tx, scheduled},
-    outcome::Failure,
-};
-use hospital_types::Sensitive;
+use hospital_kit::db::{Tx, scheduled};
+use hospital_types::{PatientId, PractitionerId, Sensitive};
 use jiff::{ToSpan, tz::TimeZone};
 
 use crate::desk::{Desk, at};
@@ -26,6 +23,7 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
     let desk = Desk::open().await;
     let cmd = Book {
         patient: desk.patients.active(),
+        standing: Standing::Active,
         practitioner: desk.practitioner().await,
         slot: Slot::stored(at("10:00"), at("10:30")),
         service_type: "visit".to_owned(),
@@ -36,7 +34,8 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
     let (booked, flights) = desk
         .db
         .write(scheduled("test"), async |tx: &mut Tx<BookingRefused>| {
-            let booked = book(tx, &cmd, Standing::Active).await?;
+            let unit = tx.unit().clone();
+            let booked = book(tx, &[(&cmd, &unit)]).pop().unwrap();
             Ok((booked, tx.flights()))
         })
         .await
@@ -79,33 +78,24 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
 }
 
 #[tokio::test]
-async fn what_is_refused_without_looking_never_reaches_the_database() {
-    let desk = Desk::open().await;
-    let start = desk.now() - 1.second();
-    let cmd = Book {
-        patient: desk.patients.active(),
-        practitioner: desk.practitioner().await,
+async fn what_is_refused_without_looking_is_refused_before_anything_is_sent() {
+    let now = at("10:00");
+    let cmd = |standing, start| Book {
+        patient: PatientId::new(),
+        standing,
+        practitioner: PractitionerId::new(),
         slot: Slot::stored(start, start + 30.minutes()),
         service_type: "visit".to_owned(),
         reason: None,
         back_dated: false,
         identifiers: Vec::new(),
     };
-    for (standing, refused) in [
-        (Standing::Active, BookingRefused::StartInThePast),
-        (Standing::Inactive, BookingRefused::PatientInactive),
-        (Standing::Unknown, BookingRefused::PatientUnknown),
+    for (standing, start, expected) in [
+        (Standing::Active, now, Ok(())),
+        (Standing::Active, now - 1.second(), Err(BookingRefused::StartInThePast)),
+        (Standing::Inactive, now, Err(BookingRefused::PatientInactive)),
+        (Standing::Unknown, now, Err(BookingRefused::PatientUnknown)),
     ] {
-        let mut flights = None;
-        let outcome = desk
-            .db
-            .write(scheduled("test"), async |tx: &mut Tx<BookingRefused>| {
-                let outcome = book(tx, &cmd, standing).await;
-                flights = Some(tx.flights());
-                outcome
-            })
-            .await;
-        assert!(matches!(outcome, Err(Failure::Refused(found)) if found == refused));
-        assert_eq!(flights, Some(0));
+        assert_eq!(cmd(standing, start).check(now), expected);
     }
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod search;
+mod standing;
 
 use axum::{Router, extract::State};
 use hospital_contracts::patient::{PatientStatus, PatientView};
@@ -57,6 +58,7 @@ pub(crate) fn routes(context: &Context) -> (Router, OpenApi) {
     };
     let routes = OpenApiRouter::new()
         .routes(routes!(register, search::search))
+        .routes(routes!(standing::standing))
         .routes(routes!(show, update))
         .routes(routes!(deactivate))
         .routes(routes!(reactivate));

@@ -1,0 +1,242 @@
+//! Commands that are done together: none pays for another's refusal, repetition or crash.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use hospital_kit::{
+    db::{Db, Tx, Unit},
+    http::Answer,
+    idempotency::{Explain, Joint, Member, Request, Together},
+    outcome::Outcome,
+    sql,
+};
+use hospital_types::{Actor, Refusal, RefusalKind};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::support::{schema, until_blocked};
+
+#[derive(Debug, PartialEq, Eq)]
+enum PayRefused {
+    Overpaid,
+    BillUnknown,
+    NothingToPay,
+}
+
+impl Refusal for PayRefused {
+    fn kind(&self) -> RefusalKind {
+        RefusalKind::Conflict
+    }
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Overpaid => "overpayment",
+            Self::BillUnknown => "bill-unknown",
+            Self::NothingToPay => "nothing-to-pay",
+        }
+    }
+    fn detail(&self) -> String {
+        String::new()
+    }
+}
+impl Explain for PayRefused {}
+
+struct Pay {
+    bill: Uuid,
+    amount: i64,
+}
+
+struct Paying;
+
+impl Joint for Paying {
+    type Cmd = Pay;
+    type Done = i64;
+    type Refused = PayRefused;
+
+    const NAME: &'static str = "test.pay";
+
+    fn check(cmd: &Pay, _: Timestamp) -> Result<(), PayRefused> {
+        if cmd.amount == 0 { Err(PayRefused::NothingToPay) } else { Ok(()) }
+    }
+
+    fn clash(_: &Pay, _: &Pay) -> bool {
+        false
+    }
+
+    fn work(tx: &mut Tx<PayRefused>, members: &[Member<Pay>]) -> Outcome<Vec<i64>, PayRefused> {
+        let mut sums: BTreeMap<Uuid, i64> = BTreeMap::new();
+        for member in members {
+            *sums.entry(member.cmd.bill).or_default() += member.cmd.amount;
+        }
+        let (bills, amounts): (Vec<Uuid>, Vec<i64>) = sums.into_iter().unzip();
+        let paid: Vec<Uuid> = members.iter().map(|member| member.cmd.bill).collect();
+        tx.write(sql!(
+            "INSERT INTO payment (id, bill_id) SELECT gen_random_uuid(), bill FROM unnest($1::uuid[]) AS p (bill)",
+            paid
+        ))
+        .refuse_on("payment_bill_exists", PayRefused::BillUnknown);
+        tx.write(sql!(
+            "SELECT count(*) FROM (SELECT 1 FROM bill WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE) AS locked",
+            bills.clone()
+        ));
+        tx.write(sql!(
+            "UPDATE bill SET paid = paid + ($2::bigint[])[array_position($1, id)] WHERE id = ANY ($1::uuid[])",
+            bills,
+            amounts
+        ))
+        .refuse_on("bill_not_overpaid", PayRefused::Overpaid);
+        Ok(members.iter().map(|member| member.cmd.amount).collect())
+    }
+
+    fn answer(amount: &i64) -> Answer {
+        Answer::created("/payments/1", 1, amount)
+    }
+}
+
+fn request(key: Option<&str>) -> Request {
+    Request {
+        unit: Unit { name: "test.pay", actor: Actor::system("test"), traceparent: None },
+        key: key.map(ToOwned::to_owned),
+        route: "POST /payments".to_owned(),
+        fingerprint: [1; 32],
+    }
+}
+
+async fn bill(db: &Db, n: u128) -> Uuid {
+    let id = Uuid::from_u128(n);
+    db.read(sql!("INSERT INTO bill (id) VALUES ($1)", id)).await.unwrap();
+    id
+}
+
+async fn count(db: &Db, from: &str) -> i64 {
+    let sql: &'static str = format!("SELECT count(*) FROM {from}").leak();
+    db.read(sql!(sql)).await.unwrap()[0].get(0)
+}
+
+/// In how many transactions the payments were written.
+async fn transactions(db: &Db) -> i64 {
+    db.read(sql!("SELECT count(DISTINCT xmin::text) FROM payment")).await.unwrap()[0].get(0)
+}
+
+fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
+    answers.iter().fold(BTreeMap::new(), |mut all, answer| {
+        *all.entry(answer.status()).or_default() += 1;
+        all
+    })
+}
+
+#[tokio::test]
+async fn those_that_come_at_once_are_done_together_and_each_gets_its_own_answer() {
+    let (_database, db) = schema().await;
+    let (a, b) = (bill(&db, 1).await, bill(&db, 2).await);
+    let paying = Together::<Paying>::new(&db);
+    let calls = (1..=10_i64).map(|n| {
+        let key = n.to_string();
+        let cmd = Pay { bill: if n % 2 == 0 { a } else { b }, amount: n };
+        let paying = &paying;
+        async move { paying.once(request(Some(&key)), cmd).await }
+    });
+    let answers = join_all(calls).await;
+    for (n, answer) in (1..=10).zip(&answers) {
+        assert_eq!((answer.status(), answer.body()), (201, n.to_string().as_bytes()));
+    }
+    assert_eq!((count(&db, "payment").await, count(&db, "idempotency").await), (10, 10));
+    assert_eq!(count(&db, "bill WHERE paid = 30 OR paid = 25").await, 2);
+    assert_eq!(transactions(&db).await, 1, "they came at one moment");
+    let again = paying.once(request(Some("7")), Pay { bill: b, amount: 7 }).await;
+    assert_eq!((again.status(), again.body()), (201, answers[6].body()));
+    assert_eq!(count(&db, "payment").await, 10);
+}
+
+#[tokio::test]
+async fn a_refusal_is_for_the_one_it_is_for() {
+    let (_database, db) = schema().await;
+    let bill = bill(&db, 1).await;
+    let paying = Together::<Paying>::new(&db);
+    let calls = (0..12_i64).map(|n| {
+        let key = n.to_string();
+        let cmd = match n {
+            4 => Pay { bill, amount: 101 },
+            6 => Pay { bill: Uuid::from_u128(404), amount: 1 },
+            8 => Pay { bill, amount: 0 },
+            _ => Pay { bill, amount: 1 },
+        };
+        let paying = &paying;
+        async move { paying.once(request(Some(&key)), cmd).await }
+    });
+    let answers = join_all(calls).await;
+    assert_eq!(statuses(&answers), BTreeMap::from([(201, 9), (409, 3)]));
+    for (n, code) in [(4, "overpayment"), (6, "bill-unknown"), (8, "nothing-to-pay")] {
+        let text = String::from_utf8(answers[n].body().to_vec()).unwrap();
+        assert!(text.contains(code), "{n}: {text}");
+    }
+    assert_eq!(count(&db, "payment").await, 9);
+    assert_eq!(count(&db, "bill WHERE paid = 9").await, 1);
+    assert_eq!(count(&db, "idempotency WHERE status = 409").await, 3, "refusals are remembered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_a_hundred_times_among_others_does_it_once() {
+    let (_database, db) = schema().await;
+    let bill = bill(&db, 1).await;
+    let paying = Together::<Paying>::new(&db);
+    let calls = (0..150).map(|n| {
+        let key = if n % 3 == 0 { n.to_string() } else { "storm".to_owned() };
+        let (paying, cmd) = (paying.clone(), Pay { bill, amount: 1 });
+        tokio::spawn(async move { paying.once(request(Some(&key)), cmd).await })
+    });
+    let answers: Vec<Answer> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(statuses(&answers), BTreeMap::from([(201, 150)]));
+    assert_eq!(count(&db, "payment").await, 51);
+    assert_eq!(count(&db, "bill WHERE paid = 51").await, 1);
+}
+
+#[tokio::test]
+async fn those_without_a_key_ride_along() {
+    let (_database, db) = schema().await;
+    let bill = bill(&db, 1).await;
+    let paying = Together::<Paying>::new(&db);
+    let calls = (0..6).map(|n| {
+        let key = (n % 2 == 0).then(|| n.to_string());
+        let paying = &paying;
+        async move { paying.once(request(key.as_deref()), Pay { bill, amount: 1 }).await }
+    });
+    assert_eq!(statuses(&join_all(calls).await), BTreeMap::from([(201, 6)]));
+    assert_eq!((count(&db, "payment").await, count(&db, "idempotency").await), (6, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_in_the_middle_leaves_nothing_and_each_key_can_be_sent_again() {
+    let (database, db) = schema().await;
+    let (bill, owner) = (bill(&db, 1).await, database.owner_url());
+    let paying = Together::<Paying>::new(&db);
+    // Somebody else holds the bill, so that the flights wait in the middle of their work.
+    let (holder, connection) =
+        tokio_postgres::connect(&owner, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    holder.batch_execute("BEGIN; UPDATE kit.bill SET version = version").await.unwrap();
+    let pay = |n: u32| {
+        let paying = paying.clone();
+        let cmd = Pay { bill, amount: 1 };
+        tokio::spawn(async move { paying.once(request(Some(&n.to_string())), cmd).await })
+    };
+    let calls: Vec<_> = (0..10).map(pay).collect();
+    until_blocked(&database).await;
+    // Whoever waits for the bill is cut off, until all have been told.
+    let mut calls = join_all(calls);
+    let answers: Vec<Answer> = loop {
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND usename = 'hospital_kit' AND wait_event_type = 'Lock'";
+        holder.query(cut, &[]).await.unwrap();
+        let pause = std::time::Duration::from_millis(20);
+        if let Ok(done) = tokio::time::timeout(pause, &mut calls).await {
+            break done.into_iter().map(Result::unwrap).collect();
+        }
+    };
+    assert_eq!(statuses(&answers), BTreeMap::from([(503, 10)]));
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!((count(&db, "payment").await, count(&db, "idempotency").await), (0, 0));
+    let again: Vec<Answer> =
+        join_all((0..10).map(pay)).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(statuses(&again), BTreeMap::from([(201, 10)]));
+    assert_eq!(count(&db, "bill WHERE paid = 10").await, 1);
+}

@@ -1,0 +1,138 @@
+//! What bookings write: each statement takes all that are booked together.
+
+use hospital_contracts::appointment::AppointmentStatus;
+use hospital_contracts::patient::Identifier;
+use hospital_kit::{
+    db::{Tx, Unit},
+    sql,
+};
+use hospital_types::{AppointmentId, Sensitive};
+use uuid::Uuid;
+
+use crate::{appointment::Appointment, refused::BookingRefused};
+
+/// Locks the time of those who would meet, a day at a time and all in one order, so that a race ends in the exclusion constraint and
+/// never in a deadlock. The locks are numbers: should two of them be the same, somebody waits who need not, and no more.
+pub fn lock_times<R>(tx: &mut Tx<R>, appointments: &[Appointment]) {
+    let mut locks: Vec<i64> = appointments.iter().flat_map(lock_numbers).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    tx.write(sql!(
+        "SELECT count(pg_advisory_xact_lock(l.lock)) FROM unnest($1::bigint[]) AS l (lock)",
+        locks
+    ));
+}
+
+/// Of a record that lasted longer only so many days are locked; the constraint decides about the others as well.
+const DAYS_LOCKED_MAX: i64 = 32;
+const DAY_S: i64 = 86_400;
+
+/// Folds a resource's id and each day of the slot into one number.
+fn lock_numbers(appointment: &Appointment) -> impl Iterator<Item = i64> + use<> {
+    let slot = appointment.slot;
+    let first = slot.start().as_second().div_euclid(DAY_S);
+    let last = (slot.end().as_second() - 1).div_euclid(DAY_S).min(first + DAYS_LOCKED_MAX);
+    let resources = [appointment.patient.uuid(), appointment.practitioner.uuid()];
+    resources.into_iter().flat_map(move |resource| {
+        let (high, low) = resource.as_u64_pair();
+        let folded = (high ^ low).cast_signed();
+        // An odd factor spreads neighbouring days over the whole range.
+        (first..=last)
+            .map(move |day| folded ^ day.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()))
+    })
+}
+
+/// Queues new appointments, all of them in one statement. Who is refused is for one alone to say: several are tried again one by one.
+pub fn insert_appointments(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
+    let now = tx.now();
+    tx.write(sql!(
+        "INSERT INTO appointment (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, reason,
+                                  back_dated, created_at, updated_at)
+         SELECT a.id, a.version, a.patient_id, a.practitioner_id, a.starts_at, a.ends_at, a.status, a.service_type, a.reason,
+                a.back_dated, $11::timestamptz, $11::timestamptz
+         FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
+                     $9::text[], $10::boolean[])
+              AS a (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, reason, back_dated)",
+        each(appointments, |a| a.id),
+        each(appointments, |a| a.version),
+        each(appointments, |a| a.patient),
+        each(appointments, |a| a.practitioner),
+        each(appointments, |a| a.slot.start()),
+        each(appointments, |a| a.slot.end()),
+        each(appointments, |a| a.status.as_str()),
+        each(appointments, |a| a.service_type.clone()),
+        each(appointments, |a| a.reason.clone().map(Sensitive::into_exposed)),
+        each(appointments, |a| a.back_dated),
+        now,
+    ))
+    .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown);
+}
+
+fn each<T, V>(of: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
+    of.iter().map(value).collect()
+}
+
+pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
+    let wanted: Vec<(AppointmentId, &Identifier)> = appointments
+        .iter()
+        .flat_map(|a| a.identifiers.iter().map(|identifier| (a.id, identifier)))
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    // In one order for everybody: an identifier that another transaction has just inserted is waited for.
+    tx.write(sql!(
+        "INSERT INTO appointment_identifier (system, value, appointment_id)
+         SELECT i.system, i.value, i.appointment_id FROM unnest($1::text[], $2::text[], $3::uuid[]) AS i (system, value, appointment_id)
+         ORDER BY 1, 2",
+        each(&wanted, |(_, i)| i.system.clone()),
+        each(&wanted, |(_, i)| i.value.clone()),
+        each(&wanted, |(id, _)| *id),
+    ))
+    .refuse_on(
+        "appointment_identifier_once",
+        BookingRefused::IdentifierTaken {
+            wanted: wanted.iter().map(|(_, identifier)| (*identifier).clone()).collect(),
+            holder: None,
+        },
+    );
+}
+
+pub fn insert_reservations(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
+    let rows: Vec<(&Appointment, Uuid)> = appointments
+        .iter()
+        .flat_map(|a| [(a, a.practitioner.uuid()), (a, a.patient.uuid())])
+        .collect();
+    let statement = tx.write(sql!(
+        "INSERT INTO reservation (appointment_id, resource_id, during)
+         SELECT r.appointment_id, r.resource_id, tstzrange(r.starts_at, r.ends_at)
+         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
+              AS r (appointment_id, resource_id, starts_at, ends_at)",
+        each(&rows, |(a, _)| a.id),
+        each(&rows, |(_, resource)| *resource),
+        each(&rows, |(a, _)| a.slot.start()),
+        each(&rows, |(a, _)| a.slot.end()),
+    ));
+    if let Some(first) = appointments.first() {
+        statement
+            .refuse_on("reservation_no_overlap", BookingRefused::SlotUnavailable(first.taken()));
+    }
+}
+
+/// The first step of the history of appointments, each with who booked it.
+pub fn insert_first_steps<R>(tx: &mut Tx<R>, booked: &[(&Appointment, &Unit)]) {
+    let now = tx.now();
+    tx.write(sql!(
+        "INSERT INTO history (appointment_id, version, at, actor, to_status, starts_at, ends_at)
+         SELECT b.id, b.version, $6::timestamptz, b.actor, $7::text, b.starts_at, b.ends_at
+         FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+              AS b (id, version, actor, starts_at, ends_at)",
+        each(booked, |(a, _)| a.id),
+        each(booked, |(a, _)| a.version),
+        each(booked, |(_, unit)| unit.actor.subject.clone()),
+        each(booked, |(a, _)| a.slot.start()),
+        each(booked, |(a, _)| a.slot.end()),
+        now,
+        AppointmentStatus::Booked.as_str(),
+    ));
+}
