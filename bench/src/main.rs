@@ -54,15 +54,32 @@ fn main() -> ExitCode {
         Err(e) => return report_failure(&e.into()),
     };
     let done = runtime.block_on(async {
-        match cli.command {
-            Command::Score(args) => score::run(&args).await,
-            Command::Run(args) => runs::run(&args).await,
+        // What was started ends with what is dropped here.
+        tokio::select! {
+            done = run(cli.command) => done,
+            stopped = stop_signal() => stopped.and_then(|()| anyhow::bail!("stopped by a signal")),
         }
     });
     match done {
         Ok(code) => code,
         Err(e) => report_failure(&e),
     }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Score(args) => score::run(&args).await,
+        Command::Run(args) => runs::run(&args).await,
+    }
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "the command's last word")]
