@@ -4,6 +4,7 @@ import datetime
 import json
 import sys
 import time
+import urllib.error
 import urllib.request
 
 TOKEN, COUNT, PAUSE = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -20,8 +21,18 @@ def ask(method, port, path, body, key):
             "Idempotency-Key": key,
         },
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    # Who is asked may be dying; the key makes asking again harmless.
+    for attempt in range(120):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as fault:
+            if fault.code != 503 or attempt == 119:
+                raise
+        except OSError:
+            if attempt == 119:
+                raise
+        time.sleep(0.5)
 
 
 ask("PUT", 8083, "/service-types/visit", {"name": "Visit", "price": {"amount": "80.00", "currency": "USD"}}, "price")
