@@ -1,11 +1,18 @@
 //! Takes a payment: at once, or by reserving its amount until the card gateway has answered.
 
 use hospital_contracts::billing::{PaymentMethod, PaymentStatus};
-use hospital_kit::{db::Tx, outcome::Outcome};
+use hospital_kit::{
+    db::{Tx, Unit},
+    http::Answer,
+    idempotency::{Joint, Member},
+    outcome::Outcome,
+};
 use hospital_types::{BillId, Money, PaymentId};
+use jiff::Timestamp;
 
 use crate::{
     payment::{Asked, PayRefused, Payment},
+    settle::answer,
     store,
 };
 
@@ -21,7 +28,7 @@ pub(crate) struct Pay {
 }
 
 impl Pay {
-    fn payment<R>(self, tx: &Tx<R>, status: PaymentStatus) -> Payment {
+    fn payment<R>(&self, tx: &Tx<R>, status: PaymentStatus) -> Payment {
         Payment {
             id: PaymentId::new(),
             version: 1,
@@ -30,21 +37,24 @@ impl Pay {
             method: self.method,
             status,
             failure: None,
-            reference: self.reference,
-            asked: self.asked,
+            reference: self.reference.clone(),
+            asked: self.asked.clone(),
             created_at: tx.now(),
             settled_at: (status == PaymentStatus::Succeeded).then(|| tx.now()),
         }
     }
 }
 
-/// Cash, cheque and transfer settle at once: one flight, the bill's row last, so that it is locked as briefly as can be.
-pub(crate) async fn pay(tx: &mut Tx<PayRefused>, cmd: Pay) -> Outcome<Payment, PayRefused> {
-    let payment = cmd.payment(tx, PaymentStatus::Succeeded);
-    store::insert_payment(tx, &payment, None);
-    store::add_paid(tx, &payment);
-    store::append_completed(tx, &payment);
-    Ok(payment)
+/// Cash, cheque and transfer settle at once: one flight, the bills' rows last, so that they are locked as briefly as can be. Payments of one
+/// bill change it once, by their sum.
+pub(crate) fn pay(tx: &mut Tx<PayRefused>, commands: &[(&Pay, &Unit)]) -> Vec<Payment> {
+    let payments: Vec<Payment> =
+        commands.iter().map(|(cmd, _)| cmd.payment(tx, PaymentStatus::Succeeded)).collect();
+    store::insert_payments(tx, &payments, None);
+    store::add_paid(tx, &payments);
+    let units = commands.iter().map(|(_, unit)| *unit);
+    store::append_each_completed(tx, &payments.iter().zip(units).collect::<Vec<_>>());
+    payments
 }
 
 /// A card's amount is held before the gateway is asked, so that nothing else can be paid from it meanwhile.
@@ -54,7 +64,36 @@ pub(crate) async fn reserve(
     check_after_s: f64,
 ) -> Outcome<Payment, PayRefused> {
     let payment = cmd.payment(tx, PaymentStatus::Pending);
-    store::insert_payment(tx, &payment, Some(check_after_s));
+    store::insert_payments(tx, std::slice::from_ref(&payment), Some(check_after_s));
     store::add_reserved(tx, &payment);
     Ok(payment)
+}
+
+/// Payments of the same moment that need no gateway, which are taken together.
+pub(crate) struct Payments;
+
+impl Joint for Payments {
+    type Cmd = Pay;
+    type Done = Payment;
+    type Refused = PayRefused;
+
+    const NAME: &'static str = "payment.take";
+
+    fn check(_: &Pay, _: Timestamp) -> Result<(), PayRefused> {
+        Ok(())
+    }
+
+    /// A bill has one currency, so one of them is refused.
+    fn clash(one: &Pay, other: &Pay) -> bool {
+        one.bill == other.bill && one.amount.currency() != other.amount.currency()
+    }
+
+    fn work(tx: &mut Tx<PayRefused>, members: &[Member<Pay>]) -> Outcome<Vec<Payment>, PayRefused> {
+        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.unit)).collect();
+        Ok(pay(tx, &commands))
+    }
+
+    fn answer(taken: &Payment) -> Answer {
+        answer(taken)
+    }
 }

@@ -11,6 +11,7 @@ use hospital_kit::{
     clock::Clock,
     db::Db,
     http::{Permission, Problem, with_docs},
+    idempotency::Together,
     service::Context,
 };
 use hospital_types::{Role, Roles};
@@ -18,12 +19,13 @@ use jiff::tz::TimeZone;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::gateway::SharedGateway;
+use crate::{gateway::SharedGateway, pay::Payments};
 
 /// What the handlers are given.
 #[derive(Clone)]
 struct App {
     db: Db,
+    payments: Together<Payments>,
     clock: Clock,
     /// The facility's, in which bills are numbered.
     zone: TimeZone,
@@ -38,6 +40,7 @@ pub(crate) fn routes(context: &Context, gateway: &SharedGateway) -> (Router, Ope
     let billing = &context.config.billing;
     let app = App {
         db: context.db.clone(),
+        payments: Together::new(&context.db),
         clock: context.clock.clone(),
         zone: context.config.facility.time_zone(),
         gateway: SharedGateway::clone(gateway),

@@ -20,7 +20,7 @@ use super::{App, MoneyReaders, Payers, bad_query};
 use crate::{
     card_number,
     gateway::Charge,
-    pay::{Pay, pay as pay_now, reserve},
+    pay::{Pay, reserve},
     payment::{Asked, PayRefused, Payment, Settlement},
     settle::{answer, settle},
     store::{self, PaymentFilter},
@@ -158,8 +158,7 @@ pub(super) async fn pay(
     if let Some(token) = cmd.card_token.clone() {
         return Ok(app.pay_by_card(request, cmd, &token).await);
     }
-    let work = async move |tx: &mut _| pay_now(tx, cmd).await;
-    Ok(idempotency::once(&app.db, request, answer, work).await)
+    Ok(app.payments.once(request, cmd).await)
 }
 
 impl App {

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use hospital_contracts::billing::{
     BillCancelled, BillFacts, PaymentCompleted, PaymentFacts, PaymentFailed, PaymentMethod,
     PaymentStatus,
 };
 use hospital_kit::{
-    append_from,
-    db::{Db, Tx},
+    append_each_from, append_from,
+    db::{Db, Tx, Unit},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -15,47 +17,81 @@ use uuid::Uuid;
 use super::money;
 use crate::payment::{Asked, FailureCode, PayRefused, Payment};
 
-/// Queues a payment. Its bill and currency are checked at the commit.
-pub(crate) fn insert_payment(
+/// Queues payments, all in one statement. Their bills and currencies are checked at the commit.
+pub(crate) fn insert_payments(
     tx: &mut Tx<PayRefused>,
-    payment: &Payment,
+    payments: &[Payment],
     check_after_s: Option<f64>,
 ) {
-    tx.write(sql!(
+    let statement = tx.write(sql!(
         "INSERT INTO payment (id, version, bill_id, amount, currency, method, status, reference, caller, route, key, created_at,
                               settled_at, next_check_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now() + make_interval(secs => $14))",
-        payment.id,
-        payment.version,
-        payment.bill,
-        payment.amount.minor(),
-        payment.amount.currency().code().to_owned(),
-        payment.method.as_str(),
-        payment.status.as_str(),
-        payment.reference.clone(),
-        payment.asked.caller.clone(),
-        payment.asked.route.clone(),
-        payment.asked.key.clone(),
-        payment.created_at,
-        payment.settled_at,
+         SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.reference, p.caller, p.route, p.key, p.created_at,
+                p.settled_at, now() + make_interval(secs => $14)
+         FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                     $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+              AS p (id, version, bill_id, amount, currency, method, status, reference, caller, route, key, created_at, settled_at)",
+        each(payments, |p| p.id),
+        each(payments, |p| p.version),
+        each(payments, |p| p.bill),
+        each(payments, |p| p.amount.minor()),
+        each(payments, |p| p.amount.currency().code().to_owned()),
+        each(payments, |p| p.method.as_str()),
+        each(payments, |p| p.status.as_str()),
+        each(payments, |p| p.reference.clone()),
+        each(payments, |p| p.asked.caller.clone()),
+        each(payments, |p| p.asked.route.clone()),
+        each(payments, |p| p.asked.key.clone()),
+        each(payments, |p| p.created_at),
+        each(payments, |p| p.settled_at),
         check_after_s,
-    ))
-    .refuse_on("payment_bill_exists", PayRefused::BillUnknownOrOtherCurrency { bill: payment.bill });
+    ));
+    if let [first, ..] = payments {
+        let refused = PayRefused::BillUnknownOrOtherCurrency { bill: first.bill };
+        statement.refuse_on("payment_bill_exists", refused);
+    }
 }
 
-/// Queues the payment's effect on its bill. Conditional on nothing: the bill's constraints decide.
-pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payment: &Payment) {
+fn each<T, V>(of: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
+    of.iter().map(value).collect()
+}
+
+/// Queues the payments' effect on their bills, each bill once. Conditional on nothing: the bills' constraints decide. Payments of one bill
+/// are in one currency.
+pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
+    let mut sums: BTreeMap<BillId, (i64, i32, Currency)> = BTreeMap::new();
+    for payment in payments {
+        let sum = sums.entry(payment.bill).or_insert_with(|| (0, 0, payment.amount.currency()));
+        // Not wrapped: what is more than a bill can have is refused by its constraint as well.
+        sum.0 = sum.0.saturating_add(payment.amount.minor());
+        sum.1 += 1;
+    }
+    let bills: Vec<BillId> = sums.keys().copied().collect();
+    if bills.len() > 1 {
+        lock_bills(tx, bills.clone());
+    }
+    let statement = tx.write(sql!(
+        "UPDATE bill SET paid = paid + ($2::bigint[])[array_position($1, id)], version = version + ($3::integer[])[array_position($1, id)]
+         WHERE id = ANY ($1::uuid[]) AND currency = ($4::text[])[array_position($1, id)]",
+        bills,
+        sums.values().map(|(amount, ..)| *amount).collect::<Vec<_>>(),
+        sums.values().map(|(_, count, _)| *count).collect::<Vec<_>>(),
+        sums.values().map(|(.., currency)| currency.code().to_owned()).collect::<Vec<_>>(),
+    ));
+    if let [first, ..] = payments {
+        let over = PayRefused::Overpayment { bill: first.bill, outstanding: None };
+        statement
+            .refuse_on("bill_not_overpaid", over)
+            .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+    }
+}
+
+/// Queues the locks of bills in one order, so that two who change several never wait for each other.
+fn lock_bills<R>(tx: &mut Tx<R>, bills: Vec<BillId>) {
     tx.write(sql!(
-        "UPDATE bill SET paid = paid + $2, version = version + 1 WHERE id = $1 AND currency = $3",
-        payment.bill,
-        payment.amount.minor(),
-        payment.amount.currency().code().to_owned(),
-    ))
-    .refuse_on(
-        "bill_not_overpaid",
-        PayRefused::Overpayment { bill: payment.bill, outstanding: None },
-    )
-    .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+        "SELECT count(*) FROM (SELECT id FROM bill WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE) AS locked",
+        bills,
+    ));
 }
 
 pub(crate) fn add_reserved(tx: &mut Tx<PayRefused>, payment: &Payment) {
@@ -101,6 +137,26 @@ fn facts(payment: &Payment) -> PaymentFacts {
         outstanding: Money::zero(payment.amount.currency()),
         back_dated: false,
     }
+}
+
+/// Queues `payment.completed` for each of several payments: each tells of its bill as that payment left it, in the order of the payments.
+pub(crate) fn append_each_completed<R>(tx: &mut Tx<R>, paid: &[(&Payment, &Unit)]) {
+    let events: Vec<_> =
+        paid.iter().map(|(payment, unit)| (PaymentCompleted(facts(payment)), *unit)).collect();
+    let later = |(place, (payment, _)): (usize, &(&Payment, &Unit))| {
+        let rest = paid.iter().skip(place + 1).filter(|(other, _)| other.bill == payment.bill);
+        rest.map(|(other, _)| other.amount.minor()).sum::<i64>()
+    };
+    append_each_from!(
+        tx,
+        &events,
+        along: paid.iter().enumerate().map(later).collect(),
+        members: "jsonb_build_object('version', b.version - e.behind, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
+                      'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
+                      amount_text(b.total - b.paid - b.reserved + e.along, b.exponent), 'currency', b.currency))",
+        version: "b.version - e.behind",
+        from: "SELECT * FROM bill WHERE bill.id = e.aggregate",
+    );
 }
 
 pub(crate) fn append_completed<R>(tx: &mut Tx<R>, payment: &Payment) {
