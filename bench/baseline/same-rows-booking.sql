@@ -11,8 +11,8 @@ WITH new AS MATERIALIZED (
         '2027-01-01'::timestamptz + :slot * interval '1 minute' AS starts_at,
         '2027-01-01'::timestamptz + :slot * interval '1 minute' + interval '1 minute' AS ends_at
 ), locked AS MATERIALIZED (
-    SELECT 1 FROM (SELECT pg_advisory_xact_lock(:pat)) AS patient, appointment.practitioner
-    WHERE practitioner.id = (SELECT practitioner FROM new) FOR NO KEY UPDATE OF practitioner
+    SELECT count(pg_advisory_xact_lock(resource_on_day)) FROM (VALUES
+        (:slot::integer / 1440 * 20000 + :prac::integer), (:slot::integer / 1440 * 20000 + 1000 + :pat::integer)) AS l (resource_on_day)
 ), claim AS (
     INSERT INTO appointment.idempotency (caller, route, key, fingerprint, claimed, status, headers, body)
     SELECT caller, 'POST /appointments', key, '\xabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd', pg_try_advisory_xact_lock(:k),
@@ -26,7 +26,7 @@ WITH new AS MATERIALIZED (
 ), reserved AS (
     INSERT INTO appointment.reservation (appointment_id, resource_id, during)
     SELECT id, resource, tstzrange(starts_at, ends_at)
-    FROM new, (SELECT count(*) FROM locked) AS waited, LATERAL (VALUES (practitioner), (patient)) AS both_of (resource)
+    FROM new, locked, LATERAL (VALUES (practitioner), (patient)) AS both_of (resource)
 ), step AS (
     INSERT INTO appointment.history (appointment_id, version, at, actor, from_status, to_status, starts_at, ends_at, reason)
     SELECT id, 1, at, caller, NULL, 'booked', starts_at, ends_at, NULL FROM new
