@@ -67,8 +67,9 @@ pub(crate) async fn run(args: UpArgs, place: &PlatformArgs) -> anyhow::Result<()
         check_kafka(servers, config.as_deref()).await?;
     }
     let prepared = started.elapsed();
+    let kafka = args.kafka.map(|servers| Ok::<_, anyhow::Error>((servers, instance(dir)?)));
     let mut supervisor =
-        Supervisor::new(dir.clone(), base_port, database, args.kafka, config.as_ref());
+        Supervisor::new(dir.clone(), base_port, database, kafka.transpose()?, config.as_ref());
     supervisor.start()?;
     supervisor.await_ready().await?;
     greet(place, base_port, started.elapsed(), prepared);
@@ -92,6 +93,19 @@ async fn check_kafka(servers: &str, config: Option<&Path>) -> anyhow::Result<()>
             }
         }
     }
+}
+
+/// A name that no other platform has, made once: by it Kafka knows consumers again that were started again.
+fn instance(dir: &Path) -> anyhow::Result<String> {
+    let path = dir.join("instance");
+    if let Ok(kept) = std::fs::read_to_string(&path) {
+        return Ok(kept);
+    }
+    let mut bytes = [0_u8; 9];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    let fresh: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    platform::write_private(&path, fresh.as_bytes())?;
+    Ok(fresh)
 }
 
 fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {

@@ -34,11 +34,12 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
+    /// `kafka` is its servers, and the name by which this platform's consumers are known there.
     pub(crate) fn new(
         dir: PathBuf,
         base_port: u16,
         database: Database,
-        kafka: Option<String>,
+        kafka: Option<(String, String)>,
         config: Option<&PathBuf>,
     ) -> Self {
         let patient_url = format!("http://127.0.0.1:{}", base_port + 1);
@@ -66,8 +67,9 @@ impl Supervisor {
                         dir.join("signing-key.pem").display().to_string(),
                     ),
                 ];
-                if let Some(servers) = &kafka {
+                if let Some((servers, instance)) = &kafka {
                     environment.push(("KAFKA_BOOTSTRAP_SERVERS".to_owned(), servers.clone()));
+                    environment.push(("HOSPITAL_BUS__INSTANCE".to_owned(), instance.clone()));
                 }
                 let log = dir.join("logs").join(format!("{name}.log"));
                 Recipe { name, port: base_port + offset, environment, config: config.cloned(), log }
@@ -77,7 +79,7 @@ impl Supervisor {
             dir,
             base_port,
             database,
-            kafka,
+            kafka: kafka.map(|(servers, _)| servers),
             recipes,
             running: BTreeMap::new(),
             resting: BTreeMap::new(),

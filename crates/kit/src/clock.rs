@@ -26,6 +26,11 @@ impl Clock {
         Timestamp::from_microsecond(now_us).expect("a clock that is off by less than centuries")
     }
 
+    /// Puts every copy of this clock so far off the machine's. For the simulation.
+    pub(crate) fn set_offset_us(&self, offset_us: i64) {
+        self.offset_us.store(offset_us, Ordering::Relaxed);
+    }
+
     /// Puts every copy of this clock further off. For tests.
     pub fn advance(&self, by: std::time::Duration) {
         let by_us = i64::try_from(by.as_micros()).expect("a test's step fits");

@@ -34,6 +34,7 @@ use crate::config::BusConfig;
 /// A Kafka cluster.
 pub struct KafkaBus {
     settings: ClientConfig,
+    instance: Option<String>,
     replication_factor: i32,
     producer: Mutex<FutureProducer>,
 }
@@ -56,6 +57,7 @@ impl KafkaBus {
         let producer = producer(&settings)?;
         Ok(Self {
             settings,
+            instance: bus.instance.clone(),
             replication_factor: bus.replication_factor,
             producer: Mutex::new(producer),
         })
@@ -287,7 +289,11 @@ impl Bus for KafkaBus {
     }
 
     async fn subscribe(&self, group: &str, topics: &[&str]) -> Result<Box<dyn Consumer>, BusError> {
-        Ok(Box::new(Member::join(self.settings.clone(), group, topics)?))
+        let mut settings = self.settings.clone();
+        if let Some(instance) = &self.instance {
+            settings.set("group.instance.id", format!("{group}-{instance}"));
+        }
+        Ok(Box::new(Member::join(settings, group, topics)?))
     }
 
     async fn ready(&self) -> Result<(), BusError> {

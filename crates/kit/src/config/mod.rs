@@ -32,6 +32,15 @@ pub struct Config {
     pub appointment: AppointmentConfig,
     pub billing: BillingConfig,
     pub notification: NotificationConfig,
+    pub simulation: SimulationConfig,
+}
+
+/// What only the simulation sets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulationConfig {
+    /// A file that says by how many seconds the service's clock is off, and may say something else later.
+    pub clock_file: Option<PathBuf>,
 }
 
 /// The hospital itself.
@@ -79,6 +88,9 @@ pub struct BusConfig {
     pub bootstrap_servers: Option<String>,
     pub partitions: i32,
     pub replication_factor: i32,
+    /// A name that this replica keeps when it is started again and no other has. With it Kafka gives the replica its partitions back at
+    /// once after a crash, instead of after the session's ten seconds.
+    pub instance: Option<String>,
     /// Any librdkafka property, such as `security.protocol` and `sasl.mechanism`.
     #[serde(deserialize_with = "secret::texts")]
     pub properties: BTreeMap<String, Secret>,
@@ -92,6 +104,7 @@ impl Default for BusConfig {
             bootstrap_servers: None,
             partitions: 8,
             replication_factor: 1,
+            instance: None,
             properties: BTreeMap::new(),
         }
     }

@@ -82,6 +82,24 @@ fn fail(e: &dyn std::fmt::Display) -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
 }
 
+/// The machine's clock, or one that the simulation puts off while the service runs.
+fn clock(config: &Config) -> Clock {
+    let clock = Clock::system();
+    if let Some(path) = config.simulation.clock_file.clone() {
+        let kept = clock.clone();
+        #[expect(clippy::disallowed_methods, reason = "lives as long as the process")]
+        tokio::spawn(async move {
+            loop {
+                let seconds =
+                    std::fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok());
+                kept.set_offset_us(seconds.unwrap_or(0_i64).saturating_mul(1_000_000));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    clock
+}
+
 /// Runs a service in this process until SIGTERM or Ctrl-C.
 pub async fn run_until_signal(
     config: Arc<Config>,
@@ -89,7 +107,7 @@ pub async fn run_until_signal(
     build: Build,
 ) -> Result<(), Broken> {
     telemetry::init(&config.log);
-    let context = Context::new(Arc::clone(&config), schema, Clock::system())?;
+    let context = Context::new(Arc::clone(&config), schema, clock(&config))?;
     let address = config.listen_of(schema);
     let listener = TcpListener::bind(address).await.map_err(|e| {
         Broken::defect("listening", format!("{address}: {e}: is something else on this port?"))
