@@ -46,6 +46,8 @@ pub struct Kafka {
     mode: KafkaMode,
     brokers: u16,
     port: u16,
+    /// The ports of proxies that clients are told to come to.
+    behind: Vec<u16>,
     /// Brokers that were killed and started again, each below a shell that ends with its standard input.
     revived: Vec<Child>,
 }
@@ -58,8 +60,26 @@ impl Kafka {
     pub fn start(mode: KafkaMode, brokers: u16) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
         let port = free_ports();
-        let (run, servers) = launch(mode, brokers, port, dir.path())?;
-        Ok(Self { run, dir, servers, mode, brokers, port, revived: Vec::new() })
+        let (run, servers) = launch(mode, brokers, port, dir.path(), &[])?;
+        let (behind, revived) = (Vec::new(), Vec::new());
+        Ok(Self { run, dir, servers, mode, brokers, port, behind, revived })
+    }
+
+    /// Starts one KRaft broker that has, beside its own listener, one behind each of these proxies' ports.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_behind(proxies: &[u16]) -> anyhow::Result<Self> {
+        let (mode, brokers, port) = (KafkaMode::Kraft, 1, free_ports());
+        let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
+        let (run, servers) = launch(mode, brokers, port, dir.path(), proxies)?;
+        let (behind, revived) = (proxies.to_vec(), Vec::new());
+        Ok(Self { run, dir, servers, mode, brokers, port, behind, revived })
+    }
+
+    /// The ports of the listeners that are behind proxies, in their order.
+    pub fn listeners_behind(&self) -> Vec<u16> {
+        (self.port + 2..).take(self.behind.len()).collect()
     }
 
     /// Kills a broker, which are counted from 1, as a crash would. It stays away. Gives the command that it ran, for [`Kafka::revive`].
@@ -81,10 +101,12 @@ impl Kafka {
     /// # Errors
     /// When there is no shell.
     pub fn revive(&mut self, command: &[String]) -> anyhow::Result<()> {
-        const SCRIPT: &str =
-            r#""$@" </dev/null >/dev/null 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid"#;
+        // It can be killed again: its process is written down where the first one was.
+        const SCRIPT: &str = r#"file=$1; shift
+            "$@" </dev/null >/dev/null 2>&1 & pid=$!; echo $pid >"$file"; cat >/dev/null; kill -9 $pid; wait $pid"#;
+        let settings = command.last().context("a broker's command")?;
         let shell = Command::new("sh")
-            .args(["-c", SCRIPT, "sh"])
+            .args(["-c", SCRIPT, "sh", &settings.replace(".properties", ".pid")])
             .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -101,7 +123,8 @@ impl Kafka {
     /// When a broker does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.end();
-        let (run, servers) = launch(self.mode, self.brokers, self.port, self.dir.path())?;
+        let (run, servers) =
+            launch(self.mode, self.brokers, self.port, self.dir.path(), &self.behind)?;
         (self.run, self.servers) = (run, servers);
         Ok(())
     }
@@ -155,8 +178,19 @@ impl Drop for Kafka {
 }
 
 /// Runs the brokers; gives their script's process and the bootstrap servers once they take connections.
-fn launch(mode: KafkaMode, brokers: u16, port: u16, dir: &Path) -> anyhow::Result<(Child, String)> {
-    let mut run = Command::new(script())
+fn launch(
+    mode: KafkaMode,
+    brokers: u16,
+    port: u16,
+    dir: &Path,
+    behind: &[u16],
+) -> anyhow::Result<(Child, String)> {
+    let mut run = Command::new(script());
+    if !behind.is_empty() {
+        let ports: Vec<String> = behind.iter().map(u16::to_string).collect();
+        run.args(["--behind", &ports.join(",")]);
+    }
+    let mut run = run
         .args([mode.name(), "--while-stdin", "--port", &port.to_string()])
         .args(["--brokers", &brokers.to_string()])
         .arg("--dir")
