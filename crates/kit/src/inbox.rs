@@ -96,6 +96,10 @@ async fn claim(
     let topics: Vec<String> = batch.iter().map(|arrival| arrival.event.topic.clone()).collect();
     let aggregates: Vec<Option<Uuid>> =
         batch.iter().map(|a| dead_letter::aggregate_of(a.record)).collect();
+    #[cfg(feature = "defects")]
+    if crate::defects::is(crate::defects::Defect::NoInbox) {
+        return Ok((ids.iter().map(|id| id.uuid()).collect(), HashMap::new()));
+    }
     let rows = tx
         .read(sql!(
             "WITH fresh AS (

@@ -8,6 +8,8 @@ pub mod config;
 pub mod consumer;
 pub mod db;
 pub mod dead_letter;
+#[cfg(feature = "defects")]
+pub mod defects;
 pub mod http;
 pub mod idempotency;
 pub mod inbox;

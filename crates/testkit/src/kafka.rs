@@ -139,7 +139,7 @@ impl Kafka {
         }
         self.end();
         let dir = tempfile::Builder::new().prefix("hospital-kafka-").tempdir()?;
-        let (run, servers) = launch(self.mode, self.brokers, self.port, dir.path())?;
+        let (run, servers) = launch(self.mode, self.brokers, self.port, dir.path(), &self.behind)?;
         (self.run, self.servers, self.dir) = (run, servers, dir);
         Ok(())
     }

@@ -71,8 +71,7 @@ pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
         lock_bills(tx, bills.clone());
     }
     let statement = tx.write(sql!(
-        "UPDATE bill SET paid = paid + ($2::bigint[])[array_position($1, id)], version = version + ($3::integer[])[array_position($1, id)]
-         WHERE id = ANY ($1::uuid[]) AND currency = ($4::text[])[array_position($1, id)]",
+        add_paid_sql(),
         bills,
         sums.values().map(|(amount, ..)| *amount).collect::<Vec<_>>(),
         sums.values().map(|(_, count, _)| *count).collect::<Vec<_>>(),
@@ -84,6 +83,27 @@ pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
             .refuse_on("bill_not_overpaid", over)
             .refuse_on("bill_takes_payments", PayRefused::NotPayable);
     }
+}
+
+#[cfg(not(feature = "defects"))]
+const fn add_paid_sql() -> &'static str {
+    ADD_PAID
+}
+
+const ADD_PAID: &str = "
+    UPDATE bill SET paid = paid + ($2::bigint[])[array_position($1, id)], version = version + ($3::integer[])[array_position($1, id)]
+    WHERE id = ANY ($1::uuid[]) AND currency = ($4::text[])[array_position($1, id)]";
+
+#[cfg(feature = "defects")]
+fn add_paid_sql() -> &'static str {
+    use hospital_kit::defects::{Defect, is};
+    /// What is read is not locked, and somebody else may have written when this writes.
+    const BY_WHAT_WAS_READ: &str = "
+        UPDATE bill SET paid = was.paid + ($2::bigint[])[array_position($1, bill.id)],
+                        version = version + ($3::integer[])[array_position($1, bill.id)]
+        FROM (SELECT id, paid, pg_sleep(0.03) FROM bill WHERE id = ANY ($1::uuid[])) AS was
+        WHERE bill.id = was.id AND bill.currency = ($4::text[])[array_position($1, bill.id)]";
+    if is(Defect::NoRowOrder) { BY_WHAT_WAS_READ } else { ADD_PAID }
 }
 
 /// Queues the locks of bills in one order, so that two who change several never wait for each other.

@@ -1,0 +1,40 @@
+//! The services with defects on purpose, started as `hospital serve SERVICE` is. Only the simulation builds and starts this.
+
+use std::{process::ExitCode, sync::Arc};
+
+use hospital_kit::{
+    config::Config,
+    service::{Build, run_until_signal},
+};
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e),
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
+    let name = std::env::args().nth(2).unwrap_or_default();
+    let (name, build): (&'static str, Build) = match name.as_str() {
+        "patient" => ("patient", hospital_patient::service),
+        "appointment" => ("appointment", hospital_appointment::service),
+        "billing" => ("billing", hospital_billing::service),
+        "notification" => ("notification", hospital_notification::service),
+        _ => anyhow::bail!("serve patient, appointment, billing or notification"),
+    };
+    let config = Arc::new(Config::load(None)?);
+    tokio::runtime::Runtime::new()?.block_on(async {
+        tokio::select! {
+            ended = run_until_signal(config, name, build) => Ok(ended?),
+            // Whoever started it is gone.
+            _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()) => std::process::exit(1),
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the last word")]
+fn fail(e: &anyhow::Error) -> ExitCode {
+    eprintln!("{e:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,68 @@
+//! The programs under test: built by cargo if it is there, found beside this one otherwise.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, bail};
+
+use crate::Defect;
+
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// What is shipped: `verify`, and the services unless they are to be defective.
+    pub hospital: PathBuf,
+    /// What runs the services.
+    pub services: PathBuf,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Programs {
+    /// Builds what is missing or old, where cargo runs us; says what to build where it does not.
+    ///
+    /// # Errors
+    /// When a program is missing and cannot be built.
+    pub fn find(defect: Option<Defect>) -> anyhow::Result<Self> {
+        let own = std::env::current_exe().context("finding this program's own file")?;
+        let mut beside = own.parent().context("its directory")?.to_owned();
+        // Tests are one directory further down.
+        if beside.ends_with("deps") {
+            beside.pop();
+        }
+        let hospital = program(&beside, "hospital", &["-p", "hospital"])?;
+        let Some(defect) = defect else {
+            return Ok(Self { services: hospital.clone(), hospital, environment: Vec::new() });
+        };
+        let what = ["-p", "hospital-simulation", "--features", "defects"];
+        let services = program(&beside, "hospital-defective", &what)?;
+        let environment = vec![("HOSPITAL_TEST_DEFECT".to_owned(), defect.name().to_owned())];
+        Ok(Self { hospital, services, environment })
+    }
+}
+
+fn program(beside: &Path, name: &str, what: &[&str]) -> anyhow::Result<PathBuf> {
+    let path = beside.join(name);
+    let mut build = vec!["build", "--locked", "--bin", name];
+    build.extend(what);
+    if beside.ends_with("release") {
+        build.push("--release");
+    }
+    let said = || format!("cargo {}", build.join(" "));
+    // Set by `cargo run` and `cargo test`.
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let status = Command::new(cargo)
+            .args(&build)
+            .arg("--quiet")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+            .status()
+            .with_context(said)?;
+        if !status.success() {
+            bail!("{} failed ({status})", said());
+        }
+    }
+    if !path.exists() {
+        bail!("{} is missing; build it with: {}", path.display(), said());
+    }
+    Ok(path)
+}

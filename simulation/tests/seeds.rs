@@ -1,0 +1,27 @@
+//! Seeds that once found something, kept.
+
+use clap::Parser;
+use hospital_simulation::{
+    platform::build::Programs,
+    run::{Args, run},
+};
+
+/// Each with what it found.
+const KEPT: [(u64, &str); 1] = [(0, "a service is killed: the first round that was ever played")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeds_that_once_found_something_pass() {
+    for (seed, what) in KEPT {
+        let args = ["simulation", "--rounds", "1", "--seed", &seed.to_string()];
+        let summary = run(&Args::parse_from(args)).await.unwrap();
+        assert_eq!(summary.violations, [], "{seed}: {what}");
+    }
+}
+
+#[test]
+fn what_is_shipped_has_no_defect_to_turn_on() {
+    let shipped = std::fs::read(Programs::find(None).unwrap().hospital).unwrap();
+    let has = |word: &[u8]| shipped.windows(word.len()).any(|window| window == word);
+    assert!(has(b"HOSPITAL_DATA_DIR"), "a word that must be there, to see that words are found");
+    assert!(!has(b"HOSPITAL_TEST_DEFECT"));
+}
