@@ -152,11 +152,11 @@ mod tests {
 
     use super::*;
 
-    /// A shuttle that doubles numbers, and whose rides wait for a permit each; says who rode together.
-    fn doubling(
-        shuttles: usize,
-        seats: usize,
-    ) -> (Arc<Shuttle<u32, u32>>, Arc<Semaphore>, mpsc::UnboundedReceiver<Vec<u32>>) {
+    /// A shuttle, what lets its rides go, and who rode together.
+    type Doubling = (Arc<Shuttle<u32, u32>>, Arc<Semaphore>, mpsc::UnboundedReceiver<Vec<u32>>);
+
+    /// A shuttle that doubles numbers, and whose rides wait for a permit each.
+    fn doubling(shuttles: usize, seats: usize) -> Doubling {
         let permits = Arc::new(Semaphore::new(0));
         let (tell, rides) = mpsc::unbounded_channel();
         let gate = Arc::clone(&permits);
