@@ -131,8 +131,11 @@ impl Stores {
     }
 }
 
-/// Asks again for a while: a broker that has just come up is still finding its leaders.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, BusError>) -> Result<T, BusError> {
+/// Asks again for a while: a broker that has just come up is still finding its leaders, and a server with much to do is slow to let
+/// anybody in.
+pub(crate) async fn patiently<T>(
+    mut ask: impl AsyncFnMut() -> Result<T, BusError>,
+) -> Result<T, BusError> {
     const PATIENCE: Duration = Duration::from_secs(60);
     let started = Instant::now();
     loop {

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{VIOLATIONS_MAX, Verdict};
-use crate::stores::{CONSUMED, outbox};
+use crate::stores::{CONSUMED, outbox, patiently};
 
 /// What is published and not worked off, or dead-lettered though it is ours.
 pub(crate) async fn unfinished(
@@ -38,12 +38,15 @@ pub(crate) async fn unfinished(
     }
     for (group, topics) in CONSUMED {
         for topic in topics {
-            let lag: i64 = bus.lag(group, topic).await?.values().sum();
+            let lag: i64 = patiently(async || bus.lag(group, topic).await).await?.values().sum();
             checked += 1;
             if lag > 0 {
                 violations.push(format!("{group} has {lag} records of {topic} still to do"));
             }
-            let copies = bus.read(&dead_letter_topic(topic, group), Position::Beginning).await?;
+            let copies = {
+                let letters = dead_letter_topic(topic, group);
+                patiently(async || bus.read(&letters, Position::Beginning).await).await?
+            };
             unknown_copies(client, group, topic, &copies, &mut violations).await?;
         }
         open_letters(client, group, &mut violations).await?;
@@ -157,7 +160,7 @@ pub(crate) async fn all(client: &Client, bus: &SharedBus) -> anyhow::Result<Vec<
     let (mut phantoms, mut disorder) = (Vec::new(), Vec::new());
     for topic in TOPICS {
         let mut versions: BTreeMap<Uuid, i32> = BTreeMap::new();
-        for record in bus.read(topic, Position::Beginning).await? {
+        for record in patiently(async || bus.read(topic, Position::Beginning).await).await? {
             read += 1;
             let id = record.header("ce_id").and_then(|id| id.parse::<Uuid>().ok());
             let logged = id.and_then(|id| Some((id, log.get(&id)?)));

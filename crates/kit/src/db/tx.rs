@@ -172,6 +172,10 @@ impl<R> Tx<R> {
                 // The COMMIT behind the error was answered with a rollback, unless the connection itself broke.
                 match &self.connection {
                     Some(connection) if !connection.is_closed() && self.ended => {
+                        // PostgreSQL tells an error of the COMMIT itself, such as a deferred key's, before it lets go of the locks:
+                        // whoever tries the idempotency key's next would find it taken. An empty query is answered when they are gone.
+                        // Should it fail, the pool finds the connection closed.
+                        let _ = connection.batch_execute("").await;
                         drop(self.connection.take());
                     }
                     _ => self.abandon().await,
