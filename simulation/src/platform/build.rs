@@ -19,7 +19,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds what is missing or old, where cargo runs us; says what to build where it does not.
+    /// Builds what is missing or old, where cargo runs us; says what to build where it does not. A test of the workspace takes what
+    /// `cargo test` has built for it.
     ///
     /// # Errors
     /// When a program is missing and cannot be built.
@@ -27,14 +28,19 @@ impl Programs {
         let own = std::env::current_exe().context("finding this program's own file")?;
         let mut beside = own.parent().context("its directory")?.to_owned();
         // Tests are one directory further down.
-        if beside.ends_with("deps") {
+        let tested = beside.ends_with("deps");
+        if tested {
             beside.pop();
         }
-        let hospital = program(&beside, "hospital", &["-p", "hospital"])?;
+        // With the features of the whole workspace, so that dependencies are those which are compiled already.
+        let hospital = match beside.join("hospital") {
+            built if tested && built.exists() => built,
+            _ => program(&beside, "hospital", &["--workspace"])?,
+        };
         let Some(defect) = defect else {
             return Ok(Self { services: hospital.clone(), hospital, environment: Vec::new() });
         };
-        let what = ["-p", "hospital-simulation", "--features", "defects"];
+        let what = ["--workspace", "--features", "hospital-simulation/defects"];
         let services = program(&beside, "hospital-defective", &what)?;
         let environment = vec![("HOSPITAL_TEST_DEFECT".to_owned(), defect.name().to_owned())];
         Ok(Self { hospital, services, environment })
