@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
+use futures_util::future::{try_join, try_join_all};
 use hospital_contracts::TOPICS;
 use hospital_kit::{
     bus::{Position, Received, SharedBus},
@@ -37,16 +38,18 @@ pub(crate) async fn unfinished(
         }
     }
     for (group, topics) in CONSUMED {
-        for topic in topics {
-            let lag: i64 = patiently(async || bus.lag(group, topic).await).await?.values().sum();
+        // At once: a broker makes each of them wait a little.
+        let looks = topics.iter().map(async |topic| {
+            let letters = dead_letter_topic(topic, group);
+            let lag = patiently(async || bus.lag(group, topic).await);
+            try_join(lag, patiently(async || bus.read(&letters, Position::Beginning).await)).await
+        });
+        for (topic, (lag, copies)) in topics.iter().zip(try_join_all(looks).await?) {
+            let lag: i64 = lag.values().sum();
             checked += 1;
             if lag > 0 {
                 violations.push(format!("{group} has {lag} records of {topic} still to do"));
             }
-            let copies = {
-                let letters = dead_letter_topic(topic, group);
-                patiently(async || bus.read(&letters, Position::Beginning).await).await?
-            };
             unknown_copies(client, group, topic, &copies, &mut violations).await?;
         }
         open_letters(client, group, &mut violations).await?;
@@ -158,9 +161,13 @@ pub(crate) async fn all(client: &Client, bus: &SharedBus) -> anyhow::Result<Vec<
         .collect();
     let (mut published, mut read) = (HashSet::new(), 0);
     let (mut phantoms, mut disorder) = (Vec::new(), Vec::new());
-    for topic in TOPICS {
+    let reads = TOPICS
+        .iter()
+        .map(async |topic| patiently(async || bus.read(topic, Position::Beginning).await).await);
+    let topics = try_join_all(reads).await?;
+    for (topic, records) in TOPICS.into_iter().zip(topics) {
         let mut versions: BTreeMap<Uuid, i32> = BTreeMap::new();
-        for record in patiently(async || bus.read(topic, Position::Beginning).await).await? {
+        for record in records {
             read += 1;
             let id = record.header("ce_id").and_then(|id| id.parse::<Uuid>().ok());
             let logged = id.and_then(|id| Some((id, log.get(&id)?)));
