@@ -25,10 +25,11 @@ fn serve() -> anyhow::Result<()> {
     };
     let config = Arc::new(Config::load(None)?);
     tokio::runtime::Runtime::new()?.block_on(async {
+        let (mut input, mut sink) = (tokio::io::stdin(), tokio::io::sink());
         tokio::select! {
             ended = run_until_signal(config, name, build) => Ok(ended?),
             // Whoever started it is gone.
-            _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()) => std::process::exit(1),
+            _ = tokio::io::copy(&mut input, &mut sink) => std::process::exit(1),
         }
     })
 }

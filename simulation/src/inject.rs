@@ -208,6 +208,11 @@ impl Injector<'_> {
         let mut kafka = kafka.lock().await;
         let began = Instant::now();
         let command = kafka.kill(1)?;
+        let reached = || async { tokio::net::TcpStream::connect(kafka.servers()).await.is_ok() };
+        while reached().await {
+            // It is still dying.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.a_while(0, 800).await;
         kafka.revive(&command)?;
         let deadline = began + Duration::from_secs(90);

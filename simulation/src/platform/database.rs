@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -104,12 +105,20 @@ impl Database {
         let _ = looked.await;
     }
 
-    /// A session of the owner's.
+    /// A session of the owner's. A server that is restarting is waited for.
     ///
     /// # Errors
-    /// When the server is away.
+    /// When the server stays away.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        connect(&self.owner_url).await
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match connect(&self.owner_url).await {
+                Err(_) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Fills its disk to the last byte; the result empties it again when dropped.
