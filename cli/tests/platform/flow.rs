@@ -89,6 +89,10 @@ async fn every_service_tells_of_its_health_its_figures_and_its_api() {
     );
 }
 
+/// What services ask each other.
+const ASKED_BY_SERVICES: [&str; 2] =
+    ["patient GET /patients/{id}", "patient GET /patients/standing"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_of_every_document_asks_who_is_there_and_never_breaks() {
     let platform = Platform::start();
@@ -146,9 +150,7 @@ async fn every_operation_of_every_document_asks_who_is_there_and_never_breaks() 
                 };
                 assert_eq!(ask("", "{}").await.0, 401, "{what}");
                 let (status, _) = ask(&nobodys, "{}").await;
-                let asked_by_services =
-                    ["patient GET /patients/{id}", "patient GET /patients/standing"];
-                assert!(status == 403 || asked_by_services.contains(&&*what), "{what}: {status}");
+                assert!(status == 403 || ASKED_BY_SERVICES.contains(&&*what), "{what}: {status}");
                 for body in ["{}", "[]", "null", "{\"id\": 1}"] {
                     let (status, text) = ask(&everybodys, body).await;
                     assert!(status < 500 && status != 401, "{what} with {body}: {status} {text}");
