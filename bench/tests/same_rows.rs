@@ -1,5 +1,7 @@
 //! The baseline of the same rows writes what a booking writes: as many rows into the same tables, of about the same size.
 
+#![cfg(test)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use axum::{Json, Router, extract::Path, routing::get};

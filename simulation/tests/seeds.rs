@@ -1,5 +1,7 @@
 //! Seeds that once found something, kept.
 
+#![cfg(test)]
+
 use clap::Parser;
 use hospital_simulation::{
     platform::build::Programs,
