@@ -24,14 +24,18 @@ fn serve() -> anyhow::Result<()> {
         _ => anyhow::bail!("serve patient, appointment, billing or notification"),
     };
     let config = Arc::new(Config::load(None)?);
-    tokio::runtime::Runtime::new()?.block_on(async {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(async {
         let (mut input, mut sink) = (tokio::io::stdin(), tokio::io::sink());
         tokio::select! {
             ended = run_until_signal(config, name, build) => Ok(ended?),
             // Whoever started it is gone.
             _ = tokio::io::copy(&mut input, &mut sink) => std::process::exit(1),
         }
-    })
+    });
+    // The read of the input still blocks and must not hold the exit up.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    ended
 }
 
 #[expect(clippy::print_stderr, reason = "the last word")]

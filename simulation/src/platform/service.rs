@@ -141,7 +141,8 @@ impl Service {
             (state.held, state.expected) = (true, true);
         }
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(15);
+        // As long as `hospital up` gives it.
+        let deadline = Instant::now() + Duration::from_secs(30);
         while self.pid().is_some() {
             self.look_after()?;
             anyhow::ensure!(Instant::now() < deadline, "{} does not stop", self.recipe.name);
