@@ -9,7 +9,11 @@ use hospital_simulation::{
 };
 
 /// Each with what it found.
-const KEPT: [(u64, &str); 1] = [(0, "a service is killed: the first round that was ever played")];
+const KEPT: [(u64, &str); 3] = [
+    (0, "a service is killed: the first round that was ever played"),
+    (12, "a change of nothing makes no version, and the oracle had wanted one"),
+    (42, "sessions are ended while the server restarts, and the simulation had not waited for it"),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seeds_that_once_found_something_pass() {
