@@ -235,7 +235,7 @@ impl Injector<'_> {
     }
 
     async fn delete_offsets_of(&self, group: &str, topics: &[&str]) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(90);
         let bus = self.platform.direct_bus()?;
         for topic in topics {
             // The server or the broker may be restarting beside this.
