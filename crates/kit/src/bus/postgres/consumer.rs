@@ -14,7 +14,7 @@ use super::{BusError, Consumer, Received, failed, received};
 
 /// How often a member says that it lives and looks whether the shares are still fair.
 const HEARTBEAT: Duration = Duration::from_millis(700);
-/// After how long an unheard member no longer counts.
+/// After how long an unheard member no longer counts, though its session lives.
 const STALE_S: f64 = 3.0;
 /// How long a member waits for a publisher's call before it looks by itself.
 const TICK: Duration = Duration::from_millis(50);
@@ -71,8 +71,16 @@ impl Member {
             woken,
             fetch,
         };
+        member.announce().await?;
         member.balance().await?;
         Ok(member)
+    }
+
+    /// Takes the lock by which others see that this member lives. It goes with the session, so nobody counts a member that was killed.
+    async fn announce(&self) -> Result<(), BusError> {
+        const LOCK: &str =
+            "SELECT pg_advisory_lock(hashtextextended('hospital bus member ' || $1::uuid, 0))";
+        self.client.execute(LOCK, &[&self.id]).await.map(|_| ()).map_err(|e| failed(&e))
     }
 
     /// Says that this member lives, and takes or gives back partitions so that everybody has a fair share.
@@ -86,11 +94,16 @@ impl Member {
                 "WITH me AS (
                      INSERT INTO bus.member (\"group\", id) VALUES ($1, $2)
                      ON CONFLICT (\"group\", id) DO UPDATE SET last_seen = now()
+                 ), other AS MATERIALIZED (
+                     SELECT id, last_seen FROM bus.member WHERE \"group\" = $1 AND id <> $2
+                 ), dead AS MATERIALIZED (
+                     -- A member holds its own lock as long as its session lives.
+                     SELECT id FROM other WHERE pg_try_advisory_xact_lock(hashtextextended('hospital bus member ' || id, 0))
                  ), gone AS (
-                     DELETE FROM bus.member WHERE \"group\" = $1 AND last_seen < now() - interval '1 minute'
+                     DELETE FROM bus.member m USING dead WHERE m.\"group\" = $1 AND m.id = dead.id
                  )
-                 SELECT (SELECT count(*) FROM bus.member WHERE \"group\" = $1 AND id <> $2
-                         AND last_seen > now() - make_interval(secs => $3)) AS others,
+                 SELECT (SELECT count(*) FROM other o WHERE last_seen > now() - make_interval(secs => $3)
+                         AND NOT EXISTS (SELECT FROM dead d WHERE d.id = o.id)) AS others,
                         p.topic, p.partition, p.next_offset
                  FROM bus.partition p WHERE p.topic = ANY ($4) ORDER BY p.topic, p.partition",
                 &[&self.group, &self.id, &STALE_S, &self.topics],

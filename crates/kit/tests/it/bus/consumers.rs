@@ -114,6 +114,22 @@ pub(crate) async fn members_share_and_take_over(place: Place) {
     two.cancel();
 }
 
+/// PostgreSQL only: Kafka waits for the session of one that was killed, unless it comes again under its name.
+pub(crate) async fn a_member_that_was_killed_is_replaced_at_once(place: Place) {
+    let (bus, topic, group) = (place.open(), place.topic(8).await, unique("group"));
+    bus.publish(records(&topic, "before", 40)).await.unwrap();
+    let mut killed = bus.subscribe(&group, &[&topic]).await.unwrap();
+    let came = poll_all(&mut killed, 40).await;
+    killed.commit(&came).await.unwrap();
+    // It says nothing when it goes: its connection breaks, as that of a killed process does.
+    drop(killed);
+    let started = std::time::Instant::now();
+    let mut next = place.open().subscribe(&group, &[&topic]).await.unwrap();
+    bus.publish(records(&topic, "after", 40)).await.unwrap();
+    poll_all(&mut next, 40).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "it took {:?}", started.elapsed());
+}
+
 pub(crate) async fn committed_offsets_survive_and_the_rest_comes_again(place: Place) {
     let (bus, topic, group) = (place.open(), place.topic(1).await, unique("group"));
     bus.publish(records(&topic, "r", 10)).await.unwrap();

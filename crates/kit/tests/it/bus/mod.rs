@@ -18,6 +18,10 @@ macro_rules! facts {
             async fn a_bus_that_was_lost_is_read_from_its_beginning() {
                 super::consumers::a_bus_that_was_lost_is_read_from_its_beginning(super::fixtures::Place::postgres().await).await;
             }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_member_that_was_killed_is_replaced_at_once() {
+                super::consumers::a_member_that_was_killed_is_replaced_at_once(super::fixtures::Place::postgres().await).await;
+            }
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $fact() {
