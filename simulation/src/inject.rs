@@ -41,7 +41,7 @@ pub struct Injector<'a> {
 }
 
 /// What each consumer group reads.
-const GROUPS: [(usize, &str, &[&str]); 2] = [
+pub const GROUPS: [(usize, &str, &[&str]); 2] = [
     (2, "billing", &["appointment.booked", "appointment.cancelled"]),
     (
         3,

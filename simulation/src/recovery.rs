@@ -25,6 +25,33 @@ pub fn recovered(times: &[f64], earlier: f64, fault: f64, now: f64) -> Option<f6
     None
 }
 
+/// An event: when it was committed, and how long after that its consumer applied it.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub committed: f64,
+    pub took: Option<f64>,
+}
+
+/// How soon an event is applied when all is well.
+const SOON_S: f64 = 0.5;
+
+/// Seconds from `fault` to the moment from which on, for the length of a window, 95 % of the events were applied soon. Judged by their
+/// delay and not by their rate, which a backlog makes high while much still waits.
+pub fn flows(events: &[Flow], fault: f64, now: f64) -> Option<f64> {
+    let mut from = fault;
+    // What was committed just now may still come soon.
+    while from + WINDOW_S + SOON_S <= now {
+        let within = |e: &&Flow| e.committed >= from && e.committed < from + WINDOW_S;
+        let all = events.iter().filter(within).count() as f64;
+        let soon = |e: &&Flow| within(e) && e.took.is_some_and(|took| took <= SOON_S);
+        if events.iter().filter(soon).count() as f64 >= all * SHARE {
+            return Some(from - fault);
+        }
+        from += STEP_S;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +70,19 @@ mod tests {
         assert!((0.9..=1.0).contains(&after), "{after}");
         assert_eq!(recovered(&times, earlier, 1.0, 2.3), None, "not yet");
         assert_eq!(recovered(&with_gap(9.0, 9.0), 100.0, 1.0, 2.0), Some(0.0), "nothing happened");
+    }
+
+    #[test]
+    fn events_flow_again_when_they_are_applied_soon() {
+        // One in ten waits for three seconds, as in a partition that nobody reads.
+        let late = |n: i32| n % 10 == 0 && (100..400).contains(&n);
+        let event = |n: i32| Flow {
+            committed: f64::from(n) / 100.0,
+            took: if late(n) { None } else { Some(0.02) },
+        };
+        let events: Vec<Flow> = (0..500).map(event).collect();
+        let after = flows(&events, 1.0, 5.0).unwrap();
+        assert!((2.5..=3.0).contains(&after), "{after}");
+        assert_eq!(flows(&events, 1.0, 3.0), None, "not yet");
     }
 }

@@ -18,12 +18,12 @@ use crate::{
     client::Client,
     day::{Act, Day},
     facts::Facts,
-    inject::{Injected, Injector, Mood},
+    inject::{GROUPS, Injected, Injector, Mood},
     menu::{Fault, Order},
     oracle::{Violation, judge},
     platform::Platform,
     record::{Kind, Outcome, Request},
-    recovery,
+    recovery::{self, Flow},
     seed::Rng,
     spawn_task,
     world::World,
@@ -257,9 +257,8 @@ async fn recover(
         let earlier = recovery::rate(&good, from, to);
         requests = requests.or_else(|| recovery::recovered(&good, earlier, fault, now));
         if events.is_none() && requests.is_some() {
-            let consumed = consumed(platform, wall).await.unwrap_or_default();
-            let earlier = recovery::rate(&consumed, from, to);
-            events = recovery::recovered(&consumed, earlier, fault, now);
+            let seen = flowing(platform, wall).await.unwrap_or_default();
+            events = recovery::flows(&seen, fault, now);
         }
         let limit = RECOVERY_PATIENCE.as_secs_f64();
         if (requests.is_some() && events.is_some()) || now - fault > limit {
@@ -268,18 +267,24 @@ async fn recover(
     }
 }
 
-/// When events were applied by the consumers, in seconds since the round began.
-async fn consumed(platform: &Platform, wall: Timestamp) -> anyhow::Result<Vec<f64>> {
+/// The events of this round, by consumer, with times in seconds since it began.
+async fn flowing(platform: &Platform, wall: Timestamp) -> anyhow::Result<Vec<Flow>> {
+    const FLOWS: &str = "
+        SELECT extract(epoch FROM o.created_at - $1)::float8, extract(epoch FROM i.received_at - o.created_at)::float8
+        FROM (SELECT event_id, topic, created_at FROM patient.outbox WHERE created_at > $1
+              UNION ALL SELECT event_id, topic, created_at FROM appointment.outbox WHERE created_at > $1
+              UNION ALL SELECT event_id, topic, created_at FROM billing.outbox WHERE created_at > $1) o
+        JOIN unnest($2::text[], $3::text[]) AS c (consumer, topic) USING (topic)
+        LEFT JOIN (SELECT consumer, event_id, received_at FROM billing.inbox
+                   UNION ALL SELECT consumer, event_id, received_at FROM notification.inbox) i
+            ON i.consumer = c.consumer AND i.event_id = o.event_id";
+    let read = |(_, group, topics): &(usize, &'static str, &[&'static str])| {
+        topics.iter().map(|topic| (*group, *topic)).collect::<Vec<_>>()
+    };
+    let (consumers, topics): (Vec<&str>, Vec<&str>) = GROUPS.iter().flat_map(read).unzip();
     let client = platform.database.connect().await?;
-    let rows = client
-        .query(
-            "SELECT extract(epoch FROM received_at - $1)::float8 FROM
-             (SELECT received_at FROM billing.inbox UNION ALL SELECT received_at FROM notification.inbox) i
-             WHERE received_at > $1 ORDER BY 1",
-            &[&wall],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let rows = client.query(FLOWS, &[&wall, &consumers, &topics]).await?;
+    Ok(rows.iter().map(|row| Flow { committed: row.get(0), took: row.get(1) }).collect())
 }
 
 /// Asks again, under the same keys, until everything has an answer. What a card's reconciler still holds is left for later.
