@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS bus.member (
     CONSTRAINT member_once PRIMARY KEY ("group", id)
 );
 
+-- Until replicas that call it are gone.
 CREATE OR REPLACE FUNCTION bus.publish(
     topics text[], partitions integer[], keys text[], headers jsonb[], bodies bytea[]
 ) RETURNS bigint LANGUAGE sql AS $$

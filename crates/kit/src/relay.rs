@@ -24,6 +24,8 @@ pub struct RelaySettings {
     pub batch: i64,
     /// How long it waits for work when nobody wakes it.
     pub idle: Duration,
+    /// How long it lets events gather after a round that published some: a round costs about as much as the events of some milliseconds.
+    pub gather: Duration,
     /// How long a replica that does not lead waits before it asks again.
     pub standby: Duration,
     /// How long the event log is kept.
@@ -35,6 +37,7 @@ impl Default for RelaySettings {
         Self {
             batch: 1000,
             idle: Duration::from_millis(50),
+            gather: Duration::from_millis(5),
             standby: Duration::from_millis(500),
             retention_days: 90,
         }
@@ -130,6 +133,7 @@ impl Leader {
             let client = &client;
             async move { client.prepare(sql).await.map_err(|e| broken("preparing the relay", e)) }
         };
+        client.batch_execute(SETTINGS).await.map_err(|e| broken("setting up the relay", e))?;
         let lock = prepare(
             "SELECT pg_try_advisory_lock(hashtextextended('hospital relay ' || current_schema, 0))",
         )
@@ -170,7 +174,10 @@ impl Leader {
                     let woken = timeout(self.settings.idle, db.appended().notified());
                     tokio::select! { _ = woken => {}, () = stop.cancelled() => {} }
                 }
-                Ok(_) => backoff.reset(),
+                Ok(_) => {
+                    backoff.reset();
+                    pause(self.settings.gather, stop).await;
+                }
                 Err(RelayError::Database(e)) => return Err(e),
                 Err(RelayError::Bus(e)) => {
                     metrics::counter!("relay_bus_errors_total").increment(1);
@@ -199,37 +206,56 @@ impl Leader {
 
     /// Publishes everything that committed since the saved snapshot, and saves the new one. Gives how many events there were.
     pub async fn round(&mut self) -> Result<usize, RelayError> {
-        let (mut published, mut after) = (0, 0_i64);
-        let (mut snapshot, mut saved) = (None::<String>, None::<String>);
+        let batch = self.settings.batch;
+        let rows = self
+            .client
+            .query(&self.fetch, &[&None::<String>, &0_i64, &Some(batch)])
+            .await
+            .map_err(|e| broken("reading the outbox", e))?;
+        let Some(last) = rows.last() else { return Ok(0) };
+        let (snapshot, saved): (String, String) = (last.get("snapshot"), last.get("saved"));
+        let after: i64 = last.get("seq");
+        #[cfg(feature = "defects")]
+        if crate::defects::is(crate::defects::Defect::NoOutbox) {
+            return self.publish_and_forget(&rows).await;
+        }
+        self.publish(&rows).await?;
+        let mut published = rows.len();
+        if i64::try_from(published).is_ok_and(|n| n >= batch) {
+            published += self.publish_rest(&snapshot, after).await?;
+        }
+        self.client
+            .execute(&self.save, &[&snapshot, &saved])
+            .await
+            .map_err(|e| broken("saving the relay's snapshot", e))?;
+        metrics::counter!("relay_events_total").increment(published as u64);
+        Ok(published)
+    }
+
+    /// What is behind the first page, however much: looked up and sorted once, and read through a cursor.
+    async fn publish_rest(&mut self, snapshot: &str, after: i64) -> Result<usize, RelayError> {
+        let cursor_broke = |e| broken("reading the outbox through a cursor", e);
+        let page = i32::try_from(self.settings.batch).unwrap_or(i32::MAX);
+        let reading = self.client.transaction().await.map_err(cursor_broke)?;
+        let cursor = reading
+            .bind(&self.fetch, &[&snapshot, &after, &None::<i64>])
+            .await
+            .map_err(cursor_broke)?;
+        let mut published = 0;
         loop {
-            let rows = self
-                .client
-                .query(&self.fetch, &[&snapshot, &after, &self.settings.batch])
-                .await
-                .map_err(|e| broken("reading the outbox", e))?;
-            let Some(last) = rows.last() else { break };
-            snapshot.get_or_insert_with(|| last.get("snapshot"));
-            saved.get_or_insert_with(|| last.get("saved"));
-            after = last.get("seq");
-            let full = i64::try_from(rows.len()).is_ok_and(|n| n >= self.settings.batch);
-            published += rows.len();
-            #[cfg(feature = "defects")]
-            if crate::defects::is(crate::defects::Defect::NoOutbox) {
-                return self.publish_and_forget(&rows).await;
-            }
-            self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await?;
-            if !full {
+            let rows = reading.query_portal(&cursor, page).await.map_err(cursor_broke)?;
+            if rows.is_empty() {
                 break;
             }
+            self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await?;
+            published += rows.len();
         }
-        if let Some(snapshot) = snapshot {
-            self.client
-                .execute(&self.save, &[&snapshot, &saved])
-                .await
-                .map_err(|e| broken("saving the relay's snapshot", e))?;
-            metrics::counter!("relay_events_total").increment(published as u64);
-        }
+        reading.commit().await.map_err(cursor_broke)?;
         Ok(published)
+    }
+
+    async fn publish(&self, rows: &[Row]) -> Result<(), BusError> {
+        self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await
     }
 
     /// As who calls the bus after the commit would: what does not arrive is lost.
@@ -270,16 +296,21 @@ pub fn record(source: &str, row: &Row) -> Record {
     }
 }
 
-/// The difference of two snapshots, in pages. `$1` is the new snapshot, null in the first page, which takes it. Invisible in the saved
-/// snapshot is what had begun later or was still running: both are looked up by index, so a long transaction anywhere costs one more
-/// index probe and stalls nothing. Transactions in the new snapshot that are still running are left for the next difference.
+/// The log is looked up by index, whatever the planner thinks of it: it knows nothing of a table that was filled a minute ago, and reading
+/// all of it in each round would make a round as slow as the log is long. The first row of a long backlog comes late, and the bus may take
+/// its time with each page of it.
+const SETTINGS: &str = "SET enable_seqscan = off; SET statement_timeout = '10min'; SET idle_in_transaction_session_timeout = '10min'";
+
+/// The difference of two snapshots, behind `$2`, at most `$3` events of it, or all of them. `$1` is the new snapshot; null takes one. Invisible
+/// in the saved snapshot is what had begun later or was still running: both are looked up by index, so a long transaction anywhere costs
+/// one more index probe and stalls nothing. Transactions in the new snapshot that are still running are left for the next difference.
 const FETCH: &str = "
     WITH bounds AS MATERIALIZED (
         SELECT snapshot AS saved, coalesce($1::text::pg_snapshot, pg_current_snapshot()) AS fresh FROM outbox_relay
     ), changed AS (
-        SELECT o.* FROM bounds, outbox o WHERE o.xid >= pg_snapshot_xmax(bounds.saved)
+        SELECT * FROM outbox WHERE xid >= (SELECT pg_snapshot_xmax(saved) FROM bounds)
         UNION ALL
-        SELECT o.* FROM bounds, pg_snapshot_xip(bounds.saved) AS running (xid), outbox o WHERE o.xid = running.xid
+        SELECT * FROM outbox WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip(saved) FROM bounds))
     )
     SELECT c.seq, c.event_id, c.topic, c.event_type, c.aggregate, c.subject, c.payload::text AS payload, c.traceparent,
            c.created_at, b.fresh::text AS snapshot, b.saved::text AS saved

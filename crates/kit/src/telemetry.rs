@@ -1,6 +1,12 @@
 //! Logs and metrics.
 
-use std::{sync::OnceLock, time::Duration};
+mod lines;
+
+use std::{
+    io::{Stderr, stderr},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
@@ -8,13 +14,36 @@ use tracing_subscriber::{
     EnvFilter, fmt, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+use self::lines::Lines;
 use crate::config::{LogConfig, LogFormat};
 
-/// Starts logging, on stderr: JSON lines, or text for people. Doing it again changes nothing.
+/// The process's log lines.
+static LINES: OnceLock<Lines<Stderr>> = OnceLock::new();
+
+/// Starts logging, on stderr: JSON lines, or text for people. A line below a warning may wait some milliseconds for others to be written
+/// with. Doing it again changes nothing.
 pub fn init(log: &LogConfig) {
+    let mut first = false;
+    let lines = LINES.get_or_init(|| {
+        first = true;
+        Lines::new(stderr())
+    });
     // The only failure is that logging has started already, as it has for every test but the first.
-    let _ = subscriber(log, std::io::stderr).try_init();
+    let _ = subscriber(log, lines).try_init();
+    if first {
+        let named = std::thread::Builder::new().name("log".to_owned());
+        if let Err(e) = named.spawn(|| lines.keep_writing()) {
+            tracing::warn!(error = %e, "lines are written only when there are many");
+        }
+    }
     metrics_handle();
+}
+
+/// Writes what waits in the log, for the end of a process.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush();
+    }
 }
 
 fn subscriber<W>(log: &LogConfig, to: W) -> Box<dyn Subscriber + Send + Sync>

@@ -25,20 +25,21 @@ use crate::{
     message::Message,
     store,
     text::{Text, Writer},
+    tray::Tray,
 };
 
 pub(crate) struct Notifications {
     writer: Writer,
     fetch_due: Arc<Notify>,
-    send_due: Arc<Notify>,
+    tray: Arc<Tray>,
 }
 
 impl Notifications {
-    pub(crate) fn new(context: &Context, fetch_due: &Arc<Notify>, send_due: &Arc<Notify>) -> Self {
+    pub(crate) fn new(context: &Context, fetch_due: &Arc<Notify>, tray: &Arc<Tray>) -> Self {
         Self {
             writer: Writer::new(&context.config.facility),
             fetch_due: Arc::clone(fetch_due),
-            send_due: Arc::clone(send_due),
+            tray: Arc::clone(tray),
         }
     }
 
@@ -163,9 +164,10 @@ impl Consume for Notifications {
         // Whoever is to be told is somebody to know how to reach, even when their registration was never heard of.
         wanted.extend(messages.iter().map(|message| (message.patient, 1)));
         store::want_contacts(tx, &wanted);
-        store::insert_deliveries(tx, &messages);
+        let place = self.tray.promise();
+        let claimed = store::insert_deliveries(tx, messages, place.room).await?;
         tx.wake_on_commit(&self.fetch_due);
-        tx.wake_on_commit(&self.send_due);
+        tx.on_commit(move || place.keep(claimed));
         Ok(())
     }
 }

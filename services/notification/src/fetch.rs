@@ -14,7 +14,7 @@ use hospital_types::{PatientId, Sensitive};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store;
+use crate::{store, tray::Tray};
 
 /// How often it looks when nobody wakes it.
 const TICK: Duration = Duration::from_millis(200);
@@ -23,14 +23,14 @@ pub(crate) struct Fetcher {
     db: Db,
     patients: ServiceClient,
     due: Arc<Notify>,
-    send_due: Arc<Notify>,
+    tray: Arc<Tray>,
 }
 
 impl Fetcher {
     pub(crate) fn new(
         context: &Context,
         due: Arc<Notify>,
-        send_due: Arc<Notify>,
+        tray: Arc<Tray>,
     ) -> Result<Self, Broken> {
         let patients = ServiceClient::new(
             "patient",
@@ -38,7 +38,7 @@ impl Fetcher {
             Duration::from_secs(2),
             Arc::clone(&context.tokens),
         )?;
-        Ok(Self { db: context.db.clone(), patients, due, send_due })
+        Ok(Self { db: context.db.clone(), patients, due, tray })
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
@@ -46,7 +46,7 @@ impl Fetcher {
             match self.round().await {
                 Ok(0) => {}
                 Ok(_) => {
-                    self.send_due.notify_one();
+                    self.tray.wake();
                     continue;
                 }
                 Err(e) => {

@@ -10,6 +10,7 @@ mod api;
 mod consume;
 mod fetch;
 mod send;
+mod tray;
 
 use std::sync::Arc;
 
@@ -30,10 +31,10 @@ pub fn schema() -> Schema {
 /// The service, from what every service is made from.
 pub fn service(context: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(context);
-    let (fetch_due, send_due) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let consumer = consume::Notifications::new(context, &fetch_due, &send_due);
-    let fetcher = fetch::Fetcher::new(context, fetch_due, Arc::clone(&send_due))?;
-    let sender = send::Sender::new(context, send_due)?;
+    let (fetch_due, tray) = (Arc::new(Notify::new()), Arc::new(tray::Tray::default()));
+    let consumer = consume::Notifications::new(context, &fetch_due, &tray);
+    let fetcher = fetch::Fetcher::new(context, fetch_due, Arc::clone(&tray))?;
+    let sender = send::Sender::new(context, tray)?;
     Ok(Service {
         schema: schema(),
         routes,

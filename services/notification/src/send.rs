@@ -1,91 +1,117 @@
 //! Sends what is due: claimed for a while, sent outside of any transaction, then marked.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures_util::{StreamExt, stream};
 use hospital_kit::{db::Db, outcome::Broken, service::Context};
-use tokio::sync::Notify;
+use hospital_types::NotificationId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Messenger, NotSent, Outgoing, messenger},
     store::{self, Claimed, Mark},
+    tray::Tray,
 };
 
-/// How often it looks when nobody wakes it.
+/// How often it looks into the database, where messages are that were to be tried again or that another process has left behind.
 const TICK: Duration = Duration::from_millis(100);
-const AT_ONCE: usize = 16;
+/// How many messages are sent and marked together.
+const BATCH: usize = 128;
 
 pub(crate) struct Sender {
     db: Db,
     messenger: Arc<dyn Messenger>,
     retry_after_s: Vec<u64>,
-    due: Arc<Notify>,
+    tray: Arc<Tray>,
 }
 
 impl Sender {
-    pub(crate) fn new(context: &Context, due: Arc<Notify>) -> Result<Self, Broken> {
+    pub(crate) fn new(context: &Context, tray: Arc<Tray>) -> Result<Self, Broken> {
         Ok(Self {
             db: context.db.clone(),
             messenger: messenger(context)?,
             retry_after_s: context.config.notification.retry_after_s.clone(),
-            due,
+            tray,
         })
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut looked = None::<Instant>;
         while !stop.is_cancelled() {
-            match self.round().await {
+            match self.round(&mut looked).await {
                 Ok(0) => {}
                 Ok(_) => continue,
                 Err(e) => tracing::warn!(error = %e, "messages cannot be sent at the moment"),
             }
             tokio::select! {
-                () = self.due.notified() => {}
+                () = self.tray.woken() => {}
                 () = tokio::time::sleep(TICK) => {}
                 () = stop.cancelled() => {}
             }
         }
+        let left: Vec<_> = self.tray.close().await.iter().map(|one| one.id).collect();
+        if !left.is_empty()
+            && let Err(e) = store::release_deliveries(&self.db, left).await
+        {
+            tracing::warn!(error = %e, "messages that were not sent wait for a minute");
+        }
     }
 
     /// Sends what is due; gives how many messages there were.
-    async fn round(&self) -> Result<usize, Broken> {
-        let claimed = store::claim_deliveries(&self.db, 64).await?;
+    async fn round(&self, looked: &mut Option<Instant>) -> Result<usize, Broken> {
+        let mut claimed = self.tray.take(BATCH);
+        if claimed.is_empty() || looked.is_none_or(|at| at.elapsed() >= TICK) {
+            let room = i64::try_from(BATCH - claimed.len()).unwrap_or(0);
+            // A look that fails takes nothing away from what is here.
+            match store::claim_deliveries(&self.db, room).await {
+                Ok(due) => claimed.extend(due),
+                Err(e) if claimed.is_empty() => return Err(e),
+                Err(e) => tracing::debug!(error = %e, "the database gives no messages"),
+            }
+            *looked = Some(Instant::now());
+        }
         let count = claimed.len();
         if count > 0 {
-            let marks: Vec<Mark> = stream::iter(claimed)
-                .map(|one| self.send(one))
-                .buffer_unordered(AT_ONCE)
-                .collect()
-                .await;
+            let marks = self.send(claimed).await;
             store::mark_deliveries(&self.db, &marks).await?;
         }
         Ok(count)
     }
 
-    async fn send(&self, claimed: Claimed) -> Mark {
-        let id = claimed.id;
-        let Some(recipient) = claimed.recipient else {
-            return Mark {
-                id,
-                status: "undeliverable",
-                error: Some("the patient has no e-mail address".to_owned()),
-                after_s: 0.0,
+    async fn send(&self, claimed: Vec<Claimed>) -> Vec<Mark> {
+        let mut marks = Vec::with_capacity(claimed.len());
+        let mut attempts: Vec<(NotificationId, i32)> = Vec::with_capacity(claimed.len());
+        let mut letters = Vec::with_capacity(claimed.len());
+        for one in claimed {
+            let Some(recipient) = one.recipient else {
+                let error = Some("the patient has no e-mail address".to_owned());
+                marks.push(Mark { id: one.id, status: "undeliverable", error, after_s: 0.0 });
+                continue;
             };
-        };
-        let outgoing = Outgoing {
-            id,
-            recipient,
-            subject: claimed.subject,
-            body: claimed.body,
-            created_at: claimed.created_at,
-        };
-        match self.messenger.send(&outgoing).await {
+            attempts.push((one.id, one.attempts));
+            letters.push(Outgoing {
+                id: one.id,
+                recipient,
+                subject: one.subject,
+                body: one.body,
+                created_at: one.created_at,
+            });
+        }
+        let results = self.messenger.send(letters).await;
+        let told = attempts.into_iter().zip(results);
+        marks.extend(told.map(|((id, attempts), result)| self.mark(id, attempts, result)));
+        marks
+    }
+
+    fn mark(&self, id: NotificationId, attempts: i32, result: Result<(), NotSent>) -> Mark {
+        match result {
             Ok(()) => Mark { id, status: "sent", error: None, after_s: 0.0 },
             Err(NotSent::Never(e)) => Mark { id, status: "dead", error: Some(e), after_s: 0.0 },
             Err(NotSent::Later(e)) => {
-                let place = usize::try_from(claimed.attempts - 1).unwrap_or(0);
-                tracing::warn!(delivery = %id, attempts = claimed.attempts, error = e, "a message was not sent");
+                let place = usize::try_from(attempts - 1).unwrap_or(0);
+                tracing::warn!(delivery = %id, attempts, error = e, "a message was not sent");
                 match self.retry_after_s.get(place) {
                     Some(seconds) => Mark {
                         id,

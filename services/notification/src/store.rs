@@ -1,10 +1,12 @@
 //! Every SQL statement of the service.
 
+use std::collections::HashMap;
+
 use hospital_contracts::notification::{NotificationKind, NotificationStatus};
 use hospital_kit::{
     db::{Db, Tx},
     inbox::Poison,
-    outcome::Broken,
+    outcome::{Broken, Outcome},
     sql,
 };
 use hospital_types::{AppointmentId, BillId, NotificationId, PatientId, Sensitive};
@@ -18,7 +20,10 @@ pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
     let (patients, versions): (Vec<PatientId>, Vec<i32>) = wanted.iter().copied().unzip();
     tx.write(sql!(
         "INSERT INTO contact AS c (patient_id, wanted_version)
-         SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version) GROUP BY 1 ORDER BY 1
+         SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version)
+         -- Most are known, and a conflict would lock their rows for nothing.
+         WHERE NOT EXISTS (SELECT FROM contact k WHERE k.patient_id = w.patient_id AND k.wanted_version >= w.version)
+         GROUP BY 1 ORDER BY 1
          ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now()
          WHERE c.wanted_version < excluded.wanted_version",
         patients,
@@ -26,28 +31,58 @@ pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
     ));
 }
 
-/// Queues new messages, all in one statement.
-pub(crate) fn insert_deliveries(tx: &mut Tx<Poison>, messages: &[Message]) {
+/// Writes new messages, all in one statement. Up to `room` of them whose contact point is known are claimed for this process at once, and
+/// given back to be sent when all of this is committed; the others are due.
+pub(crate) async fn insert_deliveries(
+    tx: &mut Tx<Poison>,
+    messages: Vec<Message>,
+    room: usize,
+) -> Outcome<Vec<Claimed>, Poison> {
     if messages.is_empty() {
-        return;
+        return Ok(Vec::new());
     }
     let now = tx.now();
-    tx.write(sql!(
-        "INSERT INTO delivery (id, event_id, kind, channel, patient_id, appointment_id, bill_id, subject, body, status, created_at)
-         SELECT m.id, m.event_id, m.kind, 'email', m.patient_id, m.appointment_id, m.bill_id, m.subject, m.body, 'pending', $9::timestamptz
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[])
-              AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body)
-         ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING",
-        messages.iter().map(|m| m.id).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.event).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.patient).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.appointment).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.bill).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.subject.clone()).collect::<Vec<_>>(),
-        messages.iter().map(|m| m.body.clone()).collect::<Vec<_>>(),
-        now,
-    ));
+    let rows = tx
+        .read(sql!(
+            "INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
+                                   attempts, next_attempt_at, created_at)
+             SELECT m.id, m.event_id, m.kind, 'email', CASE WHEN known.now THEN c.email END, m.patient_id, m.appointment_id, m.bill_id,
+                    m.subject, m.body, 'pending', known.now::integer,
+                    CASE WHEN known.now THEN now() + interval '1 minute' ELSE now() END, $9::timestamptz
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[]) WITH ORDINALITY
+                  AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
+             LEFT JOIN contact c ON c.patient_id = m.patient_id
+             CROSS JOIN LATERAL (SELECT coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now) AS known
+             ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING
+             RETURNING id, recipient, attempts",
+            messages.iter().map(|m| m.id).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.event).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.patient).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.appointment).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.bill).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.subject.clone()).collect::<Vec<_>>(),
+            messages.iter().map(|m| m.body.clone()).collect::<Vec<_>>(),
+            now,
+            i64::try_from(room).unwrap_or(i64::MAX),
+        ))
+        .await?;
+    let mut texts: HashMap<NotificationId, Message> =
+        messages.into_iter().map(|message| (message.id, message)).collect();
+    let ours = rows.iter().filter(|row| row.get::<_, i32>("attempts") > 0);
+    Ok(ours
+        .filter_map(|row| {
+            let message = texts.remove(&row.get("id"))?;
+            Some(Claimed {
+                id: message.id,
+                recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+                subject: message.subject,
+                body: message.body,
+                attempts: 1,
+                created_at: now,
+            })
+        })
+        .collect())
 }
 
 /// Takes contact points that are due to be fetched, for some seconds: another replica leaves them alone meanwhile.
@@ -132,6 +167,17 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
             created_at: row.get("created_at"),
         })
         .collect())
+}
+
+/// Gives up claims without having tried: the messages are due at once, for whoever comes.
+pub(crate) async fn release_deliveries(db: &Db, ids: Vec<NotificationId>) -> Result<(), Broken> {
+    db.read(sql!(
+        "UPDATE delivery SET next_attempt_at = now(), attempts = attempts - 1, version = version + 1
+         WHERE id = ANY ($1) AND status = 'pending'",
+        ids,
+    ))
+    .await
+    .map(|_| ())
 }
 
 /// What became of a claimed message.

@@ -53,7 +53,7 @@ pub struct Tx<R> {
     now: Timestamp,
     appended: Arc<Notify>,
     wake_relay: bool,
-    wake: Vec<Arc<Notify>>,
+    on_commit: Vec<Box<dyn FnOnce() + Send>>,
     flights: u32,
     /// Whether the last flight ran to its last statement on the server.
     ended: bool,
@@ -78,7 +78,7 @@ impl<R> Tx<R> {
             now,
             appended,
             wake_relay: false,
-            wake: Vec::new(),
+            on_commit: Vec::new(),
             flights: 0,
             ended: false,
             violated: None,
@@ -128,9 +128,15 @@ impl<R> Tx<R> {
         self.send().await.map(|_| ())
     }
 
+    /// Does this in the process once all of this is committed, and never otherwise.
+    pub fn on_commit(&mut self, act: impl FnOnce() + Send + 'static) {
+        self.on_commit.push(Box::new(act));
+    }
+
     /// Wakes a task of this process once this is committed.
     pub fn wake_on_commit(&mut self, waiting: &Arc<Notify>) {
-        self.wake.push(Arc::clone(waiting));
+        let waiting = Arc::clone(waiting);
+        self.on_commit(move || waiting.notify_one());
     }
 
     /// Wakes the relay once this is committed.
@@ -162,8 +168,8 @@ impl<R> Tx<R> {
                 if self.wake_relay {
                     self.appended.notify_one();
                 }
-                for waiting in &self.wake {
-                    waiting.notify_one();
+                for act in self.on_commit.drain(..) {
+                    act();
                 }
                 drop(self.connection.take());
                 Ok(())

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Build, Context, run};
@@ -115,14 +118,23 @@ pub async fn run_until_signal(
     let stop = CancellationToken::new();
     let run = run(context, build, listener, stop.clone());
     tokio::pin!(run);
-    let failed = |e| Broken::defect("waiting for a signal", e);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(failed)?;
+    let terminate =
+        signal(SignalKind::terminate()).map_err(|e| Broken::defect("waiting for a signal", e))?;
+    let ended = tokio::select! {
+        ended = &mut run => ended,
+        () = asked_to_end(terminate) => {
+            stop.cancel();
+            run.await
+        }
+    };
+    telemetry::flush();
+    ended
+}
+
+async fn asked_to_end(mut terminate: Signal) {
     tokio::select! {
-        ended = &mut run => return ended,
         _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed)?,
+        // Without Ctrl-C there is still the other.
+        Ok(()) = tokio::signal::ctrl_c() => {}
     }
-    stop.cancel();
-    run.await
 }

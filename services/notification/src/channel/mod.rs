@@ -37,7 +37,8 @@ pub(crate) enum NotSent {
 /// Something that takes messages to patients.
 #[async_trait]
 pub(crate) trait Messenger: Send + Sync {
-    async fn send(&self, message: &Outgoing) -> Result<(), NotSent>;
+    /// Sends each; gives what became of each, in their order.
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), NotSent>>;
 }
 
 /// The mail server of the settings, or the mailbox directory.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use hospital_kit::{
     config::{SmtpConfig, SmtpTls},
     outcome::Broken,
@@ -13,6 +14,9 @@ use lettre::{
 };
 
 use super::{Letterhead, Messenger, NotSent, Outgoing};
+
+/// How many messages are with the server at a time.
+const AT_ONCE: usize = 16;
 
 pub(crate) struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -37,12 +41,9 @@ impl Smtp {
         }
         Ok(Self { transport: builder.build(), letterhead })
     }
-}
 
-#[async_trait]
-impl Messenger for Smtp {
-    async fn send(&self, message: &Outgoing) -> Result<(), NotSent> {
-        let letter = self.letterhead.letter(message)?;
+    async fn send_one(&self, message: Outgoing) -> Result<(), NotSent> {
+        let letter = self.letterhead.letter(&message)?;
         match self.transport.send(letter).await {
             Ok(_) => Ok(()),
             // The server's own text may quote the address; its code says enough.
@@ -53,5 +54,13 @@ impl Messenger for Smtp {
                 Err(if e.is_permanent() { NotSent::Never(said) } else { NotSent::Later(said) })
             }
         }
+    }
+}
+
+#[async_trait]
+impl Messenger for Smtp {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), NotSent>> {
+        let sending = messages.into_iter().map(|message| self.send_one(message));
+        stream::iter(sending).buffered(AT_ONCE).collect().await
     }
 }

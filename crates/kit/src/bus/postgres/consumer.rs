@@ -34,6 +34,7 @@ pub(super) struct Member {
     balanced: Option<Instant>,
     woken: watch::Receiver<u64>,
     fetch: Statement,
+    commit: Statement,
 }
 
 impl Drop for Member {
@@ -54,6 +55,7 @@ impl Member {
         #[expect(clippy::disallowed_methods, reason = "aborted when the member is dropped")]
         let connection = tokio::spawn(connection).abort_handle();
         let fetch = client.prepare(FETCH).await.map_err(|e| failed(&e))?;
+        let commit = client.prepare(COMMIT).await.map_err(|e| failed(&e))?;
         #[expect(
             clippy::disallowed_methods,
             reason = "names a session, not a thing of the business"
@@ -70,6 +72,7 @@ impl Member {
             balanced: None,
             woken,
             fetch,
+            commit,
         };
         member.announce().await?;
         member.balance().await?;
@@ -234,6 +237,12 @@ const FETCH: &str = "
     ORDER BY max(m.created_at) OVER (PARTITION BY m.topic, m.partition ORDER BY m.\"offset\"), m.topic, m.partition, m.\"offset\"
     LIMIT $4";
 
+const COMMIT: &str = "
+    INSERT INTO bus.group_offset (\"group\", topic, partition, next_offset)
+    SELECT $1, n.topic, n.partition, n.next
+    FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next) ORDER BY 2, 3
+    ON CONFLICT (\"group\", topic, partition) DO UPDATE SET next_offset = excluded.next_offset";
+
 #[async_trait]
 impl Consumer for Member {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Received>, BusError> {
@@ -265,13 +274,7 @@ impl Consumer for Member {
         let offsets: Vec<i64> = next.values().copied().collect();
         // On the session that holds the locks: if it is gone, so is the right to commit.
         self.client
-            .execute(
-                "INSERT INTO bus.group_offset (\"group\", topic, partition, next_offset)
-                 SELECT $1, n.topic, n.partition, n.next
-                 FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next) ORDER BY 2, 3
-                 ON CONFLICT (\"group\", topic, partition) DO UPDATE SET next_offset = excluded.next_offset",
-                &[&self.group, &topics, &numbers, &offsets],
-            )
+            .execute(&self.commit, &[&self.group, &topics, &numbers, &offsets])
             .await
             .map_err(|e| failed(&e))?;
         for (partition, offset) in next {

@@ -23,6 +23,34 @@ use crate::{db::is_unavailable, outcome::Broken};
 /// The channel on which publishers wake consumers.
 const CHANNEL: &str = "hospital_bus";
 
+/// Appends records to their partitions and wakes consumers. A statement and not a function: PostgreSQL would plan the function's body at each
+/// call.
+const PUBLISH: &str = "
+    WITH input AS MATERIALIZED (
+        SELECT i.topic, i.partition, i.key, i.headers, i.body, i.place,
+               row_number() OVER (PARTITION BY i.topic, i.partition ORDER BY i.place) AS nth
+        FROM unnest($1::text[], $2::integer[], $3::text[], $4::jsonb[], $5::bytea[]) WITH ORDINALITY
+             AS i (topic, partition, key, headers, body, place)
+    ), counts AS MATERIALIZED (
+        SELECT topic, partition, count(*) AS n FROM input GROUP BY topic, partition
+    ), locked AS MATERIALIZED (
+        -- One order for everybody, so that two publishers cannot wait for each other.
+        SELECT p.topic, p.partition FROM bus.partition p JOIN counts USING (topic, partition)
+        ORDER BY p.topic, p.partition FOR NO KEY UPDATE OF p
+    ), taken AS (
+        UPDATE bus.partition p SET next_offset = p.next_offset + c.n
+        FROM locked l JOIN counts c USING (topic, partition)
+        WHERE p.topic = l.topic AND p.partition = l.partition
+        RETURNING p.topic, p.partition, p.next_offset - c.n AS first
+    ), written AS (
+        INSERT INTO bus.message (topic, partition, \"offset\", key, headers, value)
+        SELECT i.topic, i.partition, t.first + i.nth - 1, i.key, i.headers, i.body
+        FROM input i JOIN taken t USING (topic, partition)
+        ORDER BY i.place
+        RETURNING 1
+    )
+    SELECT count(*), pg_notify('hospital_bus', '') FROM written";
+
 /// The bus in one PostgreSQL database.
 pub struct PostgresBus {
     pool: Pool,
@@ -109,8 +137,10 @@ impl PostgresBus {
             .connect_timeout(Duration::from_secs(2))
             .tcp_user_timeout(Duration::from_secs(10))
             .keepalives_idle(Duration::from_secs(10))
+            // Plans that are made once, before there is anything in the tables, must be good when they are full.
             .options(format!(
-                "-c jit=off -c statement_timeout=10s -c idle_in_transaction_session_timeout=10s -c timezone=UTC{role}"
+                "-c jit=off -c statement_timeout=10s -c idle_in_transaction_session_timeout=10s -c timezone=UTC \
+                 -c plan_cache_mode=force_generic_plan -c enable_seqscan=off{role}"
             ));
         let manager = Manager::from_config(
             config.clone(),
@@ -242,12 +272,7 @@ impl Bus for PostgresBus {
         let headers: Vec<Json<&Vec<(String, String)>>> =
             records.iter().map(|r| Json(&r.headers)).collect();
         let values: Vec<&[u8]> = records.iter().map(|r| r.value.as_slice()).collect();
-        let rows = self
-            .query(
-                "SELECT bus.publish($1, $2, $3, $4, $5), pg_notify('hospital_bus', '')",
-                &[&topics, &partitions, &keys, &headers, &values],
-            )
-            .await?;
+        let rows = self.query(PUBLISH, &[&topics, &partitions, &keys, &headers, &values]).await?;
         let written: i64 = rows.first().map_or(0, |row| row.get(0));
         if i64::try_from(records.len()) == Ok(written) {
             Ok(())
