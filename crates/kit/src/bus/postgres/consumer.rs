@@ -32,6 +32,8 @@ pub(super) struct Member {
     /// The highest offset that was given out of each and is not committed.
     in_flight: HashMap<Partition, i64>,
     balanced: Option<Instant>,
+    /// Which bus these offsets are of: one that was lost and made anew has tables of other numbers.
+    bus: Option<u32>,
     woken: watch::Receiver<u64>,
     fetch: Statement,
     commit: Statement,
@@ -70,6 +72,7 @@ impl Member {
             owned: BTreeMap::new(),
             in_flight: HashMap::new(),
             balanced: None,
+            bus: None,
             woken,
             fetch,
             commit,
@@ -107,13 +110,20 @@ impl Member {
                  )
                  SELECT (SELECT count(*) FROM other o WHERE last_seen > now() - make_interval(secs => $3)
                          AND NOT EXISTS (SELECT FROM dead d WHERE d.id = o.id)) AS others,
-                        p.topic, p.partition, p.next_offset
+                        p.topic, p.partition, p.next_offset, 'bus.message'::regclass::oid AS bus
                  FROM bus.partition p WHERE p.topic = ANY ($4) ORDER BY p.topic, p.partition",
                 &[&self.group, &self.id, &STALE_S, &self.topics],
             )
             .await
             .map_err(|e| failed(&e))?;
         self.balanced = Some(Instant::now());
+        let bus: Option<u32> = rows.first().map(|row| row.get("bus"));
+        if bus.is_some()
+            && std::mem::replace(&mut self.bus, bus).is_some_and(|was| bus != Some(was))
+        {
+            // Refilled so fast that it may be past these offsets already: it is read from its beginning all the same.
+            self.rewind().await?;
+        }
         let others: i64 = rows.first().map_or(0, |row| row.get(0));
         let members = usize::try_from(others).unwrap_or(0) + 1;
         let share = rows.len().div_ceil(members);
