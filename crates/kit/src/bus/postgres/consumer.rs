@@ -32,7 +32,7 @@ pub(super) struct Member {
     /// The highest offset that was given out of each and is not committed.
     in_flight: HashMap<Partition, i64>,
     balanced: Option<Instant>,
-    /// Which bus these offsets are of: one that was lost and made anew has tables of other numbers.
+    /// Which bus these offsets are of: one that was lost and made anew, or emptied, is kept in other files.
     bus: Option<u32>,
     woken: watch::Receiver<u64>,
     fetch: Statement,
@@ -110,7 +110,7 @@ impl Member {
                  )
                  SELECT (SELECT count(*) FROM other o WHERE last_seen > now() - make_interval(secs => $3)
                          AND NOT EXISTS (SELECT FROM dead d WHERE d.id = o.id)) AS others,
-                        p.topic, p.partition, p.next_offset, 'bus.message'::regclass::oid AS bus
+                        p.topic, p.partition, p.next_offset, pg_relation_filenode('bus.message') AS bus
                  FROM bus.partition p WHERE p.topic = ANY ($4) ORDER BY p.topic, p.partition",
                 &[&self.group, &self.id, &STALE_S, &self.topics],
             )
