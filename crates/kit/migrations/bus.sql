@@ -43,33 +43,3 @@ CREATE TABLE IF NOT EXISTS bus.member (
     last_seen timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT member_once PRIMARY KEY ("group", id)
 );
-
--- Until replicas that call it are gone.
-CREATE OR REPLACE FUNCTION bus.publish(
-    topics text[], partitions integer[], keys text[], headers jsonb[], bodies bytea[]
-) RETURNS bigint LANGUAGE sql AS $$
-    WITH input AS MATERIALIZED (
-        SELECT i.topic, i.partition, i.key, i.headers, i.body, i.place,
-               row_number() OVER (PARTITION BY i.topic, i.partition ORDER BY i.place) AS nth
-        FROM unnest(topics, partitions, keys, headers, bodies) WITH ORDINALITY
-             AS i (topic, partition, key, headers, body, place)
-    ), counts AS MATERIALIZED (
-        SELECT topic, partition, count(*) AS n FROM input GROUP BY topic, partition
-    ), locked AS MATERIALIZED (
-        -- One order for everybody, so that two publishers cannot wait for each other.
-        SELECT p.topic, p.partition FROM bus.partition p JOIN counts USING (topic, partition)
-        ORDER BY p.topic, p.partition FOR NO KEY UPDATE OF p
-    ), taken AS (
-        UPDATE bus.partition p SET next_offset = p.next_offset + c.n
-        FROM locked l JOIN counts c USING (topic, partition)
-        WHERE p.topic = l.topic AND p.partition = l.partition
-        RETURNING p.topic, p.partition, p.next_offset - c.n AS first
-    ), written AS (
-        INSERT INTO bus.message (topic, partition, "offset", key, headers, value)
-        SELECT i.topic, i.partition, t.first + i.nth - 1, i.key, i.headers, i.body
-        FROM input i JOIN taken t USING (topic, partition)
-        ORDER BY i.place
-        RETURNING 1
-    )
-    SELECT count(*) FROM written
-$$;

@@ -219,7 +219,7 @@ impl Leader {
         if crate::defects::is(crate::defects::Defect::NoOutbox) {
             return self.publish_and_forget(&rows).await;
         }
-        self.publish(&rows).await?;
+        self.bus.publish(records(self.source, &rows)).await?;
         let mut published = rows.len();
         if i64::try_from(published).is_ok_and(|n| n >= batch) {
             published += self.publish_rest(&snapshot, after).await?;
@@ -247,15 +247,11 @@ impl Leader {
             if rows.is_empty() {
                 break;
             }
-            self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await?;
+            self.bus.publish(records(self.source, &rows)).await?;
             published += rows.len();
         }
         reading.commit().await.map_err(cursor_broke)?;
         Ok(published)
-    }
-
-    async fn publish(&self, rows: &[Row]) -> Result<(), BusError> {
-        self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await
     }
 
     /// As who calls the bus after the commit would: what does not arrive is lost.
@@ -267,9 +263,13 @@ impl Leader {
             .execute(&self.save, &[&snapshot, &saved])
             .await
             .map_err(|e| broken("saving the relay's snapshot", e))?;
-        drop(self.bus.publish(rows.iter().map(|row| record(self.source, row)).collect()).await);
+        drop(self.bus.publish(records(self.source, rows)).await);
         Ok(rows.len())
     }
+}
+
+fn records(source: &str, rows: &[Row]) -> Vec<Record> {
+    rows.iter().map(|row| record(source, row)).collect()
 }
 
 /// The record of a row of a service's event log: the same, however often it is published. The row has the columns `event_id`, `topic`,

@@ -17,8 +17,9 @@ use crate::{
 
 /// How often it looks into the database, where messages are that were to be tried again or that another process has left behind.
 const TICK: Duration = Duration::from_millis(100);
-/// How many messages are sent and marked together.
+/// How many messages of the tray are sent and marked together, and how many from the database with them.
 const BATCH: usize = 128;
+const DUE: i64 = 128;
 
 pub(crate) struct Sender {
     db: Db,
@@ -63,9 +64,8 @@ impl Sender {
     async fn round(&self, looked: &mut Option<Instant>) -> Result<usize, Broken> {
         let mut claimed = self.tray.take(BATCH);
         if claimed.is_empty() || looked.is_none_or(|at| at.elapsed() >= TICK) {
-            let room = i64::try_from(BATCH - claimed.len()).unwrap_or(0);
-            // A look that fails takes nothing away from what is here.
-            match store::claim_deliveries(&self.db, room).await {
+            // Beside what is here, or a full tray would keep those from their turn; a look that fails takes nothing away from it.
+            match store::claim_deliveries(&self.db, DUE).await {
                 Ok(due) => claimed.extend(due),
                 Err(e) if claimed.is_empty() => return Err(e),
                 Err(e) => tracing::debug!(error = %e, "the database gives no messages"),
