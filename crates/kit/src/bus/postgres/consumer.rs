@@ -250,7 +250,8 @@ const FETCH: &str = "
 const COMMIT: &str = "
     INSERT INTO bus.group_offset (\"group\", topic, partition, next_offset)
     SELECT $1, n.topic, n.partition, n.next
-    FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next) ORDER BY 2, 3
+    FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, next)
+    WHERE pg_relation_filenode('bus.message') = $5 ORDER BY 2, 3
     ON CONFLICT (\"group\", topic, partition) DO UPDATE SET next_offset = excluded.next_offset";
 
 #[async_trait]
@@ -283,10 +284,15 @@ impl Consumer for Member {
         let numbers: Vec<i32> = next.keys().map(|(_, partition)| *partition).collect();
         let offsets: Vec<i64> = next.values().copied().collect();
         // On the session that holds the locks: if it is gone, so is the right to commit.
-        self.client
-            .execute(&self.commit, &[&self.group, &topics, &numbers, &offsets])
+        let written = self
+            .client
+            .execute(&self.commit, &[&self.group, &topics, &numbers, &offsets, &self.bus])
             .await
             .map_err(|e| failed(&e))?;
+        // Offsets of a bus that was lost say nothing of the one that is there.
+        if written == 0 && !next.is_empty() {
+            return Err(BusError::Revoked);
+        }
         for (partition, offset) in next {
             if self.in_flight.get(&partition).is_some_and(|highest| *highest < offset) {
                 self.in_flight.remove(&partition);
