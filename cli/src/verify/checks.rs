@@ -218,6 +218,9 @@ const CHECKS: [Check; 12] = [
 ];
 
 pub(crate) async fn all(client: &Client) -> anyhow::Result<Vec<Verdict>> {
+    // Each check joins whole tables, which may have grown since PostgreSQL last counted their rows: row by row it would take hours.
+    let whole = "SET enable_nestloop = off";
+    client.batch_execute(whole).await.context("preparing the session")?;
     let mut verdicts = Vec::with_capacity(CHECKS.len());
     for check in &CHECKS {
         let proving = || format!("proving {}", check.id);
