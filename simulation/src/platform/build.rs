@@ -58,10 +58,16 @@ fn program(beside: &Path, name: &str, what: &[&str]) -> anyhow::Result<PathBuf> 
     // Set by `cargo run` and `cargo test`.
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
-        command.args(&build).arg("--quiet").current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        command
+            .args(&build)
+            .arg("--quiet")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
         // What cargo tells a program of its package, dependencies' build scripts ask for too: with it they would all be built anew.
         for (name, _) in std::env::vars_os() {
-            if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|told| name.to_string_lossy().starts_with(told)) {
+            if ["CARGO_MANIFEST_", "CARGO_PKG_"]
+                .iter()
+                .any(|told| name.to_string_lossy().starts_with(told))
+            {
                 command.env_remove(name);
             }
         }

@@ -135,6 +135,41 @@ async fn events_wait_while_the_bus_is_away_and_a_long_transaction_stalls_nothing
 }
 
 #[tokio::test]
+async fn a_long_log_is_not_read_from_its_beginning_in_each_round() {
+    const LONG: u16 = 3000;
+    let (db, pool) = schema().await;
+    let bus = Arc::new(Kept::default());
+    let writer = session(&db).await;
+    // Planned while there is nothing: the planner would rather read all of it.
+    let mut relay = leader(&pool, &bus, 100).await;
+    for version in 1..=10 {
+        append(&writer, Uuid::from_u128(1), version).await;
+        assert_eq!(relay.round().await.unwrap(), 1);
+    }
+    let many = "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor)
+                SELECT gen_random_uuid(), 't', 't.v1', gen_random_uuid(), 1, gen_random_uuid(), '{}', 'test', 'test'
+                FROM generate_series(1, $1::int)";
+    writer.execute(many, &[&i32::from(LONG)]).await.unwrap();
+    assert_eq!(relay.round().await.unwrap(), usize::from(LONG));
+    for version in 11..=30 {
+        append(&writer, Uuid::from_u128(1), version).await;
+        assert_eq!(relay.round().await.unwrap(), 1);
+    }
+    // A session's counts are there once it has ended.
+    drop(relay);
+    let counts = "SELECT sum(idx_scan)::int8, sum(seq_tup_read)::int8 FROM pg_stat_user_tables
+                  WHERE schemaname = current_schema AND relname LIKE 'outbox\\_2%'";
+    let read = loop {
+        let row = writer.query_one(counts, &[]).await.unwrap();
+        if row.get::<_, i64>(0) >= 30 {
+            break row.get::<_, i64>(1);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(read < i64::from(LONG), "{read} rows were read one after the other");
+}
+
+#[tokio::test]
 async fn a_log_that_is_set_back_is_published_again_even_in_the_middle_of_a_round() {
     let (db, pool) = schema().await;
     let bus = Arc::new(Kept::default());

@@ -20,6 +20,32 @@ async fn of_a_hundred_clients_that_want_one_slot_one_gets_it() {
     assert_eq!(desk.rows().await, 5, "one appointment, two reservations, one step, one event");
 }
 
+/// Bookings share flights: whoever is refused must take nobody else along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_at_one_slot_is_in_nobodys_way_elsewhere() {
+    let desk = Desk::open().await;
+    let (wanted, quiet) = (desk.practitioner().await, desk.practitioner().await);
+    let patients: Vec<_> = (0..200).map(|_| desk.patients.active()).collect();
+    let replies = join_all(patients.iter().enumerate().map(async |(n, patient)| {
+        if n % 2 == 0 {
+            desk.book(*patient, wanted, at("10:00"), 30).await
+        } else {
+            // One after the other, each a slot of its own.
+            let start =
+                at("00:00") + jiff::SignedDuration::from_mins(i64::try_from(n).unwrap() * 5);
+            desk.book(*patient, quiet, start, 10).await
+        }
+    }))
+    .await;
+    let booked = |parity: usize| {
+        replies.iter().skip(parity).step_by(2).filter(|reply| reply.status == 201).count()
+    };
+    assert_eq!((booked(0), booked(1)), (1, 100));
+    let others = replies.iter().filter(|reply| reply.status != 201);
+    assert!(others.clone().all(|reply| reply.code() == "slot-unavailable"));
+    assert_eq!(desk.count("reservation").await, 202, "a patient's and a practitioner's each");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bookings_that_cross_patients_and_practitioners_never_deadlock() {
     let desk = Desk::open().await;
