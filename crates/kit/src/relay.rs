@@ -26,9 +26,6 @@ pub struct RelaySettings {
     pub idle: Duration,
     /// How long it lets events gather after a round that published some: a round costs about as much as the events of some milliseconds.
     pub gather: Duration,
-    /// How long after a round that published many, when throughput is worth more than a few milliseconds: an event behind it is worked off
-    /// in the batch that it came in.
-    pub gather_most: Duration,
     /// How long a replica that does not lead waits before it asks again.
     pub standby: Duration,
     /// How long the event log is kept.
@@ -41,18 +38,9 @@ impl Default for RelaySettings {
             batch: 1000,
             idle: Duration::from_millis(50),
             gather: Duration::from_millis(5),
-            gather_most: Duration::from_millis(25),
             standby: Duration::from_millis(500),
             retention_days: 90,
         }
-    }
-}
-
-impl RelaySettings {
-    /// A quarter of a millisecond for each event of the round before, within the bounds.
-    fn gather_after(&self, published: usize) -> Duration {
-        let many = Duration::from_micros(250) * u32::try_from(published).unwrap_or(u32::MAX);
-        many.clamp(self.gather, self.gather_most)
     }
 }
 
@@ -186,9 +174,9 @@ impl Leader {
                     let woken = timeout(self.settings.idle, db.appended().notified());
                     tokio::select! { _ = woken => {}, () = stop.cancelled() => {} }
                 }
-                Ok(published) => {
+                Ok(_) => {
                     backoff.reset();
-                    pause(self.settings.gather_after(published), stop).await;
+                    pause(self.settings.gather, stop).await;
                 }
                 Err(RelayError::Database(e)) => return Err(e),
                 Err(RelayError::Bus(e)) => {
