@@ -38,8 +38,6 @@ impl ConsumerContext for Context {
 pub(super) struct Member {
     consumer: Option<Arc<StreamConsumer<Context>>>,
     revocations: mpsc::UnboundedReceiver<(String, i32)>,
-    /// Partitions that were taken away since the last poll.
-    lost: HashSet<(String, i32)>,
 }
 
 impl Drop for Member {
@@ -74,46 +72,45 @@ impl Member {
         let consumer: StreamConsumer<Context> =
             settings.create_with_context(Context { revoked }).map_err(|e| failed(&e))?;
         consumer.subscribe(topics).map_err(|e| failed(&e))?;
-        Ok(Self { consumer: Some(Arc::new(consumer)), revocations, lost: HashSet::new() })
+        Ok(Self { consumer: Some(Arc::new(consumer)), revocations })
     }
 
     fn consumer(&self) -> &Arc<StreamConsumer<Context>> {
         self.consumer.as_ref().expect("taken only when dropped")
     }
 
-    fn note_revocations(&mut self) {
-        while let Ok(partition) = self.revocations.try_recv() {
-            self.lost.insert(partition);
-        }
+    /// Partitions that were taken away since this was last asked.
+    fn revoked(&mut self) -> HashSet<(String, i32)> {
+        std::iter::from_fn(|| self.revocations.try_recv().ok()).collect()
     }
 }
 
 #[async_trait]
 impl Consumer for Member {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Received>, BusError> {
-        self.note_revocations();
-        self.lost.clear();
         let consumer = Arc::clone(self.consumer());
-        let mut batch = Vec::new();
-        let first = tokio::time::timeout(wait, consumer.recv()).await;
-        if let Ok(message) = first {
-            batch.push(received(&message.map_err(|e| failed(&e))?));
-            // What is here already; nothing is waited for.
-            while batch.len() < max {
-                match futures_util::FutureExt::now_or_never(consumer.recv()) {
-                    Some(message) => batch.push(received(&message.map_err(|e| failed(&e))?)),
-                    None => break,
-                }
+        let mut batch: Vec<Received> = Vec::new();
+        while batch.len() < max {
+            let next = if batch.is_empty() {
+                tokio::time::timeout(wait, consumer.recv()).await.ok()
+            } else {
+                // What is here already; nothing is waited for.
+                futures_util::FutureExt::now_or_never(consumer.recv())
+            };
+            // Partitions come and go only while a record is being received, so before it. One that went takes what was received of it
+            // before; it may be this member's again already, and the record that has come now the first of its new share.
+            let revoked = self.revoked();
+            batch.retain(|r| !revoked.contains(&(r.topic.clone(), r.partition)));
+            match next {
+                Some(message) => batch.push(received(&message.map_err(|e| failed(&e))?)),
+                None => break,
             }
         }
-        self.note_revocations();
-        let lost = &self.lost;
-        batch.retain(|r| !lost.contains(&(r.topic.clone(), r.partition)));
         Ok(batch)
     }
 
     async fn commit(&mut self, done: &[Received]) -> Result<(), BusError> {
-        self.note_revocations();
+        let revoked = self.revoked();
         let mut next: BTreeMap<(String, i32), i64> = BTreeMap::new();
         for record in done {
             let offset = next.entry((record.topic.clone(), record.partition)).or_default();
@@ -122,7 +119,7 @@ impl Consumer for Member {
         if next.is_empty() {
             return Ok(());
         }
-        if next.keys().any(|partition| self.lost.contains(partition)) {
+        if next.keys().any(|partition| revoked.contains(partition)) {
             return Err(BusError::Revoked);
         }
         let consumer = Arc::clone(self.consumer());
@@ -157,5 +154,73 @@ impl Consumer for Member {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Instant};
+
+    use rdkafka::{
+        mocking::MockCluster,
+        producer::{FutureProducer, FutureRecord},
+        util::Timeout,
+    };
+
+    use super::*;
+
+    const TOPIC: &str = "shared";
+
+    fn client(servers: &str) -> ClientConfig {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", servers);
+        settings
+    }
+
+    fn parts(consumer: &StreamConsumer<Context>) -> usize {
+        consumer.assignment().map_or(0, |list| list.count())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_partition_that_comes_back_within_one_poll_loses_no_record() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, 4, 1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let join = || Member::join(client(&servers), "group", &[TOPIC]).unwrap();
+        let patience = Instant::now();
+        let waits = || assert!(patience.elapsed() < Duration::from_secs(60), "no rebalance");
+
+        let mut one = join();
+        while parts(one.consumer()) < 4 {
+            one.poll(100, Duration::from_millis(50)).await.unwrap();
+            waits();
+        }
+        // One poll, from before the other joins until there is a record.
+        let seen_of_one = Arc::clone(one.consumer());
+        let long = tokio::spawn(async move {
+            let batch = one.poll(100, Duration::from_secs(60)).await.unwrap();
+            (one, batch)
+        });
+        let mut two = join();
+        while parts(two.consumer()) != 2 || parts(&seen_of_one) != 2 {
+            two.poll(100, Duration::from_millis(50)).await.unwrap();
+            waits();
+        }
+
+        let producer: FutureProducer = client(&servers).create().unwrap();
+        for partition in 0..4 {
+            let record = FutureRecord::<str, str>::to(TOPIC).partition(partition).payload("one");
+            producer.send(record, Timeout::Never).await.unwrap();
+        }
+        let (mut one, batch) = long.await.unwrap();
+        let mut came: BTreeSet<i32> = batch.iter().map(|r| r.partition).collect();
+        let patience = Instant::now();
+        while came.len() < 4 {
+            assert!(patience.elapsed() < Duration::from_secs(10), "only {came:?} of four came");
+            for member in [&mut one, &mut two] {
+                let batch = member.poll(100, Duration::from_millis(50)).await.unwrap();
+                came.extend(batch.iter().map(|r| r.partition));
+            }
+        }
     }
 }
