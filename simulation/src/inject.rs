@@ -86,6 +86,7 @@ impl Injector<'_> {
             Fault::ClockStepsBack => self.clock(&[45, -15, -90]).await?,
             Fault::DiskFull => self.fill_disk().await?,
             Fault::NoDatabaseConnection => self.no_connection().await?,
+            Fault::SecondInstance => self.second_instance().await?,
             Fault::FewDescriptors => {
                 let service = &self.platform.services[self.service()];
                 service.limit_descriptors(Some(64))?;
@@ -221,6 +222,25 @@ impl Injector<'_> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(format!("{} ms until it took connections", began.elapsed().as_millis()))
+    }
+
+    /// The partitions are shared anew twice: when it comes, and when it goes.
+    async fn second_instance(&mut self) -> anyhow::Result<String> {
+        let (service, ..) = self.group();
+        let second = self.platform.second(service)?;
+        let detail = self.a_while(1500, 4000).await;
+        // Here it would show that it had ended by itself.
+        second.look_after()?;
+        let end = if self.rng.percent(50) {
+            second.hold().await?;
+            "stopped"
+        } else {
+            second.kill();
+            "killed"
+        };
+        let surprises = second.surprises();
+        anyhow::ensure!(surprises.is_empty(), "the second: {}", surprises.join(", "));
+        Ok(format!("{}, {end} after {detail}", SERVICES[service]))
     }
 
     async fn delete_offsets(&mut self) -> anyhow::Result<String> {

@@ -34,9 +34,11 @@ pub enum Fault {
     SlowConsumer,
     GatewaySilent,
     MailDropsTheLine,
+    /// A second process of a service that consumes comes, shares the partitions, and goes: it stops, or it is killed.
+    SecondInstance,
 }
 
-pub const MENU: [Fault; 26] = [
+pub const MENU: [Fault; 27] = [
     Fault::Kill(0),
     Fault::LineCut,
     Fault::PostgresRestart,
@@ -49,6 +51,7 @@ pub const MENU: [Fault; 26] = [
     Fault::ClockHourOff,
     Fault::Freeze(2),
     Fault::BrokerKilled,
+    Fault::SecondInstance,
     Fault::ClientsLeave,
     Fault::Kill(2),
     Fault::DiskFull,
@@ -90,6 +93,7 @@ impl Fault {
                     Self::NoDatabaseConnection => "no connection",
                     Self::SlowConsumer => "slow consumer",
                     Self::GatewaySilent => "gateway silent",
+                    Self::SecondInstance => "second instance",
                     Self::MailDropsTheLine | Self::Kill(_) | Self::Freeze(_) => "mail drops line",
                 };
                 word.to_owned()
@@ -118,7 +122,7 @@ impl Order {
             return Self::Alone(at(place));
         }
         let mut rng = Rng::of(seed, 0);
-        let mut all = vec![at(place), at(place + 9 + cycle * 3), at(place + 16 + cycle * 5)];
+        let mut all = vec![at(place), at(place + 26 + cycle * 2), at(place + 16 + cycle * 2)];
         all.dedup();
         if rng.percent(30) {
             all.push(at(rng.next()));

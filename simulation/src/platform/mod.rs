@@ -81,6 +81,7 @@ impl Platform {
         };
         let mut services = Vec::new();
         for place in 0..4 {
+            std::fs::write(clock_file(&dir, place), "0")?;
             let recipe = recipe(&dir, &lines, &database, bus, &programs, place)?;
             lines.clients[place].aim(recipe.port);
             if place == 0 {
@@ -109,6 +110,18 @@ impl Platform {
         };
         platform.await_ready(Duration::from_secs(180)).await?;
         Ok(platform)
+    }
+
+    /// A second process of a service, which nobody looks after and no client reaches; it takes its share of the events.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn second(&self, place: usize) -> anyhow::Result<Service> {
+        let (lines, database) = (&self.lines, &self.database);
+        let mut second = recipe(&self.dir, lines, database, self.bus, &self.programs, place)?;
+        second.environment.push(("HOSPITAL_BUS__INSTANCE".to_owned(), "second".to_owned()));
+        second.log = self.dir.join(format!("{}-second.log", SERVICES[place]));
+        Service::start(second)
     }
 
     /// Where clients reach the services.
@@ -253,7 +266,6 @@ fn recipe(
         },
     ];
     let clock = clock_file(dir, place);
-    std::fs::write(&clock, "0")?;
     let patients = &lines.patients;
     for (name, value) in [
         ("BUS__PARTITIONS", PARTITIONS.to_string()),
