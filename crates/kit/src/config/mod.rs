@@ -291,6 +291,7 @@ pub struct NotificationConfig {
     pub patient_url: String,
     /// A mail server; without one, messages go to `mailbox_dir`.
     pub smtp: Option<SmtpConfig>,
+    /// A directory with an mbox file for each day.
     pub mailbox_dir: PathBuf,
     /// Whom messages come from; `hospital@` and the facility's mail domain unless set.
     pub sender: Option<String>,

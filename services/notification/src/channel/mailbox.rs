@@ -1,14 +1,17 @@
-//! A directory in place of a mail server: a file per message.
+//! A directory in place of a mail server: an mbox file (RFC 4155) for each day, which mail programs open as a folder.
 
-use std::{fs, io, io::Write, iter, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use hospital_kit::clock::Clock;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Letterhead, Messenger, NotSent, Outgoing};
-
-/// How many files one thread writes after the other. Threads write beside each other, so that a disk can make several lasting at once.
-const RUN: usize = 32;
 
 pub(crate) struct Mailbox {
     desk: Arc<Desk>,
@@ -16,55 +19,117 @@ pub(crate) struct Mailbox {
 
 struct Desk {
     dir: PathBuf,
+    clock: Clock,
     letterhead: Letterhead,
 }
 
 impl Mailbox {
-    pub(crate) fn new(dir: PathBuf, letterhead: Letterhead) -> Self {
-        Self { desk: Arc::new(Desk { dir, letterhead }) }
+    pub(crate) fn new(dir: PathBuf, clock: Clock, letterhead: Letterhead) -> Self {
+        Self { desk: Arc::new(Desk { dir, clock, letterhead }) }
     }
 }
 
 #[async_trait]
 impl Messenger for Mailbox {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<Result<(), NotSent>> {
-        let mut messages = messages.into_iter();
-        let runs = iter::from_fn(|| {
-            let run: Vec<Outgoing> = messages.by_ref().take(RUN).collect();
-            (!run.is_empty()).then_some(run)
-        });
-        let writing = runs.map(|run| {
-            let (desk, count) = (Arc::clone(&self.desk), run.len());
-            async move {
-                let written = tokio::task::spawn_blocking(move || {
-                    run.iter().map(|message| desk.put(message)).collect()
-                });
-                written.await.unwrap_or_else(|_| {
-                    vec![Err(NotSent::Later("the mailbox's writer ended".to_owned())); count]
-                })
-            }
-        });
-        join_all(writing).await.into_iter().flatten().collect()
+        let (desk, count) = (Arc::clone(&self.desk), messages.len());
+        let written = tokio::task::spawn_blocking(move || desk.put(&messages));
+        written.await.unwrap_or_else(|_| {
+            vec![Err(NotSent::Later("the mailbox's writer ended".to_owned())); count]
+        })
     }
 }
 
 impl Desk {
-    /// Writes the whole file or nothing. Its name is the message's id: a repetition replaces it.
-    fn put(&self, message: &Outgoing) -> Result<(), NotSent> {
-        let letter = self.letterhead.letter(message)?.formatted();
-        let write = || {
-            let fresh = self.dir.join(format!(".{}.new", message.id));
-            let mut file = match fs::File::create(&fresh) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(&self.dir)?;
-                    fs::File::create(&fresh)?
-                }
-                other => other?,
-            };
-            file.write_all(&letter)?;
-            file.sync_data()?;
-            fs::rename(fresh, self.dir.join(format!("{}.eml", message.id)))
-        };
-        write().map_err(|e| NotSent::Later(format!("the mailbox cannot be written: {}", e.kind())))
+    /// Writes all of them or none, and has them on the disk before it says so: one flush, however many they are.
+    fn put(&self, messages: &[Outgoing]) -> Vec<Result<(), NotSent>> {
+        let now = self.clock.now();
+        let mut folder = Vec::new();
+        let mut outcomes: Vec<Result<(), NotSent>> = messages
+            .iter()
+            .map(|message| {
+                let letter = self.letterhead.letter(message)?.formatted();
+                append(&mut folder, now, &letter);
+                Ok(())
+            })
+            .collect();
+        let file = self.dir.join(now.strftime("%Y-%m-%d.mbox").to_string());
+        if let Err(e) = write(&self.dir, &file, &folder) {
+            let failed = NotSent::Later(format!("the mailbox cannot be written: {}", e.kind()));
+            for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                *outcome = Err(failed.clone());
+            }
+        }
+        outcomes
+    }
+}
+
+/// A letter as mbox has it: a line that begins it, lines that end as on this system, and none in it that looks like a beginning (the
+/// quoting called mboxrd, which can be undone).
+fn append(folder: &mut Vec<u8>, now: Timestamp, letter: &[u8]) {
+    let date = now.to_zoned(TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y");
+    folder.extend_from_slice(format!("From MAILER-DAEMON {date}\n").as_bytes());
+    for line in letter.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let quoted = line.iter().position(|byte| *byte != b'>').unwrap_or(0);
+        if line[quoted..].starts_with(b"From ") {
+            folder.push(b'>');
+        }
+        folder.extend_from_slice(line);
+        folder.push(b'\n');
+    }
+    // The empty line that ends it is what follows its last line break; one that had none gets it here.
+    if !letter.ends_with(b"\n") {
+        folder.push(b'\n');
+    }
+}
+
+fn write(dir: &Path, path: &Path, folder: &[u8]) -> io::Result<()> {
+    if folder.is_empty() {
+        return Ok(());
+    }
+    let open = || File::options().create(true).append(true).open(path);
+    let mut file = match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir)?;
+            open()?
+        }
+        other => other?,
+    };
+    // Another replica may share the directory. The lock ends with the file.
+    file.lock()?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(folder).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // Half a letter would spoil the next. If even this fails, the error is the one that is told.
+        let _ = file.set_len(before);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_looks_like_a_beginning_is_quoted_and_letters_are_apart() {
+        let mut folder = Vec::new();
+        let now = "2026-11-05T07:08:09Z".parse().unwrap();
+        append(&mut folder, now, b"Subject: a\r\n\r\nFrom here\r\n>From there\r\nFromage\r\n");
+        append(&mut folder, now, b"Subject: b\r\n\r\n> no\r\nend");
+        assert_eq!(
+            String::from_utf8(folder).unwrap(),
+            "From MAILER-DAEMON Thu Nov  5 07:08:09 2026\nSubject: a\n\n>From here\n>>From there\nFromage\n\n\
+             From MAILER-DAEMON Thu Nov  5 07:08:09 2026\nSubject: b\n\n> no\nend\n\n"
+        );
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_an_error() {
+        let full = Path::new("/dev/full");
+        assert_eq!(
+            write(Path::new("/dev"), full, b"lost").unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
     }
 }

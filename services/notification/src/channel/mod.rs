@@ -48,7 +48,8 @@ pub(crate) fn messenger(context: &Context) -> Result<Arc<dyn Messenger>, Broken>
     Ok(match &config.notification.smtp {
         Some(smtp) => Arc::new(smtp::Smtp::new(smtp, letterhead)?),
         None => {
-            Arc::new(mailbox::Mailbox::new(config.notification.mailbox_dir.clone(), letterhead))
+            let dir = config.notification.mailbox_dir.clone();
+            Arc::new(mailbox::Mailbox::new(dir, context.clock.clone(), letterhead))
         }
     })
 }

@@ -184,16 +184,18 @@ impl Post {
         .await
     }
 
-    /// The messages in the mailbox, by file name.
+    /// The letters in the mailbox, by their `Message-ID`.
     pub(crate) fn mailbox(&self) -> HashMap<String, String> {
         let dir: PathBuf = self.app.context.config.notification.mailbox_dir.clone();
         let Ok(entries) = std::fs::read_dir(dir) else { return HashMap::new() };
-        let file = |entry: std::io::Result<std::fs::DirEntry>| {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            name.ends_with(".eml").then(|| (name, std::fs::read_to_string(&path).unwrap()))
-        };
-        entries.filter_map(file).collect()
+        let folders = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let folders: Vec<String> = folders.collect();
+        let letters = folders.iter().flat_map(|folder| folder.split("From MAILER-DAEMON ").skip(1));
+        let named = letters.map(|letter| {
+            let id = letter.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap();
+            (id.to_owned(), letter.to_owned())
+        });
+        named.collect()
     }
 
     pub(crate) async fn consumed<E: DomainEvent>(&self, event: &E) {

@@ -90,7 +90,8 @@ async fn a_mailbox_holds_the_same_letters() {
     post.booked(patient).await;
     let messages = post.told(patient, &["sent"]).await;
     let mailbox = post.mailbox();
-    let letter = &mailbox[&format!("{}.eml", messages[0]["id"].as_str().unwrap())];
+    let id = messages[0]["id"].as_str().unwrap();
+    let letter = &mailbox[&format!("<{id}@hospital.example>")];
     assert!(letter.contains("To: zoe@example.org") && letter.contains("17 May 2035"), "{letter}");
 }
 
