@@ -182,6 +182,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    #[expect(clippy::disallowed_methods, reason = "awaited below")]
     async fn a_partition_that_comes_back_within_one_poll_loses_no_record() {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic(TOPIC, 4, 1).unwrap();
