@@ -136,6 +136,15 @@ impl Platform {
         meter.watch("supervisor", self.child.id());
     }
 
+    /// Stops some of the services, or lets them go on.
+    pub(crate) fn signal(&self, which: &[Service], signal: Signal) -> anyhow::Result<()> {
+        for (_, pid) in self.services.iter().filter(|(service, _)| which.contains(service)) {
+            let pid = Pid::from_raw(pid.cast_signed()).context("a process id")?;
+            kill_process(pid, signal)?;
+        }
+        Ok(())
+    }
+
     /// `hospital verify`; what is violated is the error.
     pub(crate) fn verify(&self, patience: Duration) -> anyhow::Result<()> {
         let wait = patience.as_secs().to_string();

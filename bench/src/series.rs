@@ -65,15 +65,13 @@ pub(crate) async fn abba(
     let plan = pgbench::Plan { connections: effort.connections, length: effort.length, rate: None };
     let baseline = async |baseline: Baseline| -> anyhow::Result<Figures> {
         note(&format!("pgbench {}", baseline.name));
+        stage.ready_baseline(baseline, effort.connections, &meter).await?;
         let measured = pgbench::run(baseline, &url, plan, &meter).await?;
         let figures =
             Figures::of_baseline(baseline.name, effort.connections, effort.length, measured);
         show(&figures);
         Ok(figures)
     };
-    if !baselines.is_empty() {
-        stage.empty_baseline()?;
-    }
     let mut series = Series { ours: Vec::new(), baselines: Vec::new() };
     for which in baselines {
         series.baselines.push((*which, vec![baseline(*which).await?]));

@@ -9,7 +9,7 @@ use crate::{
     database, history,
     kafka::Kafka,
     medium::Medium,
-    pgbench,
+    pgbench::{self, Baseline},
     platform::{Platform, Program},
     processor::{Meter, between},
     runs::note,
@@ -101,11 +101,20 @@ impl Stage {
         Ok(())
     }
 
-    /// Empties the baselines' tables: an exclusion constraint gets slower as its table grows.
-    pub(crate) fn empty_baseline(&self) -> anyhow::Result<()> {
+    /// Empties the baselines' tables, since an exclusion constraint gets slower as its table grows, and puts some rows there and counts them:
+    /// a generic plan that was made for an empty table reads all of it for as long as its session lives.
+    pub(crate) async fn ready_baseline(
+        &self,
+        baseline: Baseline,
+        connections: usize,
+        meter: &Meter,
+    ) -> anyhow::Result<()> {
         let url = self.cluster.owner_url(BASELINE);
         pgbench::sql(&url, BASELINE_SCHEMA).context("making the baselines' tables")?;
-        pgbench::sql(&url, SAME_ROWS_FILL).context("emptying the tables of the same rows")
+        pgbench::sql(&url, SAME_ROWS_FILL).context("emptying the tables of the same rows")?;
+        let plan = pgbench::Plan { connections, length: Duration::from_secs(1), rate: None };
+        pgbench::run(baseline, &url, plan, meter).await.context("warming the baseline up")?;
+        pgbench::sql(&url, "VACUUM ANALYZE;").context("counting the baseline's rows")
     }
 
     /// Opens a platform on a fresh copy of the set-up database. With Kafka there is no copy, as its topics must agree: it is set up anew.

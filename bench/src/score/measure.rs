@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use rustix::process::Signal;
 
 use super::{
     Peak, Scoring,
@@ -25,6 +26,7 @@ use crate::{
     scenario::{self, Effort, Scenario},
     series::{DRIFT_MAX, Series},
     stage::{BASELINE, Open, Stage},
+    workload::Service,
 };
 
 /// As many as a fleet of clients keeps open; a service takes 1,024.
@@ -50,7 +52,33 @@ impl Scoring<'_> {
             baseline: series.baseline_rate(pgbench::SAME_ROWS),
         });
         self.whole_cost(stage, &open).await?;
+        self.alone(stage, &open, &series).await?;
         self.conclude(open, before).await
+    }
+
+    /// The bookings themselves, against a baseline that has nothing done behind it either: what follows from them waits until they are over.
+    async fn alone(&mut self, stage: &Stage, open: &Open, series: &Series) -> anyhow::Result<()> {
+        note("bookings, with billing and notification standing still");
+        let behind = [Service::Billing, Service::Notification];
+        open.platform.signal(&behind, Signal::STOP)?;
+        let ran =
+            scenario::run(Scenario::Book, open, self.effort, Shape::Closed, &stage.meter(open))
+                .await;
+        open.platform.signal(&behind, Signal::CONT)?;
+        let figures = ran?.renamed("book, with billing and notification standing still");
+        report::print(&figures);
+        open.settle().await?;
+        let theirs = series.baseline_rate(pgbench::SAME_ROWS);
+        let from = format!("{} of {}", grouped(figures.rate), grouped(theirs));
+        self.rows.push(Row::new(
+            "  with billing and notification standing still",
+            Target::None,
+            figures.rate / theirs,
+            "",
+            from,
+        ));
+        self.runs.push(figures);
+        Ok(())
     }
 
     /// What a booking costs our processes until its bill is made and its patient told.
@@ -106,7 +134,6 @@ impl Scoring<'_> {
     pub(super) async fn half(&mut self, stage: &Stage) -> anyhow::Result<()> {
         let peak = self.peak.context("the peak was measured")?;
         let (open, before) = (stage.open(None).await?, self.rows.len());
-        stage.empty_baseline()?;
         let meter = stage.meter(&open);
         let url = stage.cluster.owner_url(BASELINE);
         let plan = pgbench::Plan {
@@ -123,6 +150,7 @@ impl Scoring<'_> {
                 open.settle().await?;
                 figures
             } else {
+                stage.ready_baseline(pgbench::SAME_ROWS, plan.connections, &meter).await?;
                 let measured = pgbench::run(pgbench::SAME_ROWS, &url, plan, &meter).await?;
                 Figures::of_baseline(
                     pgbench::SAME_ROWS.name,

@@ -133,6 +133,8 @@ impl TestApp {
         config.notification.mailbox_dir = dir.path().join("mailbox");
         config.log.level = "warn".to_owned();
         config.http.drain_ms = 500;
+        // Crowds are let in: a machine that does much else would shed some of them.
+        config.http.in_flight_max = 1000;
         configure(&mut config);
         telemetry::init(&config.log);
         let clock = Clock::system();

@@ -12,11 +12,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
 
-use super::{Health, Problem, Trace, docs};
+use super::{Health, Problem, Trace, docs, gate::Gate};
 use crate::auth::Authority;
 
 /// The limits of a service's edge.
@@ -24,13 +23,13 @@ use crate::auth::Authority;
 pub struct EdgeSettings {
     /// How long a request may take before its client is told to come again.
     pub handler_timeout: Duration,
-    /// How many requests may be under way; beyond it they are shed.
+    /// How many requests may be under way; others wait for a moment, or are shed.
     pub in_flight_max: usize,
 }
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 320 }
+        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 128 }
     }
 }
 
@@ -38,7 +37,7 @@ impl Default for EdgeSettings {
 #[derive(Clone)]
 pub struct Edge {
     settings: EdgeSettings,
-    slots: Arc<Semaphore>,
+    gate: Arc<Gate>,
     authority: Arc<Authority>,
     handlers: TaskTracker,
 }
@@ -46,8 +45,8 @@ pub struct Edge {
 impl Edge {
     /// `handlers` tracks the requests under way: a stop waits for it.
     pub fn new(settings: EdgeSettings, authority: Arc<Authority>, handlers: TaskTracker) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.in_flight_max));
-        Self { settings, slots, authority, handlers }
+        let gate = Arc::new(Gate::new(settings.in_flight_max));
+        Self { settings, gate, authority, handlers }
     }
 
     /// Puts the edge around a service's routes, and beside them what every service answers.
@@ -110,7 +109,7 @@ fn set(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
 impl Edge {
     /// Runs the handler in a task of its own, so that a client that goes away does not cancel a transaction half-way.
     async fn admit(self, request: Request, next: Next) -> Response {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+        let Some(slot) = self.gate.enter().await else {
             metrics::counter!("http_requests_shed_total").increment(1);
             return Problem::new(
                 503,

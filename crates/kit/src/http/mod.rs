@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod docs;
 mod edge;
+mod gate;
 mod health;
 mod problem;
 mod problems;
