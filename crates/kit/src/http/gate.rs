@@ -13,9 +13,9 @@ use tokio::{
     time::Instant,
 };
 
-/// How long a request waits where there was room a moment ago: a crowd that came at once, which is over soon.
+/// How long a request waits where half of the places were free a moment ago: a crowd that came at once, which is over soon.
 const CROWD: Duration = Duration::from_millis(100);
-/// How long it waits where there has been no room for [`CROWD`]: more comes than can be done, and whoever waits only makes it later for all.
+/// How long it waits where that has not been so for [`CROWD`]: more comes than can be done, and whoever waits only makes it later for all.
 /// (Controlled delay, as in Maurer, "Fail at Scale", ACM Queue 2015.)
 const OVERLOAD: Duration = Duration::from_millis(5);
 /// How many may wait for each that may be under way.
@@ -25,7 +25,9 @@ pub(super) struct Gate {
     slots: Arc<Semaphore>,
     waiting: Semaphore,
     began: Instant,
-    /// When there was room last, in milliseconds after the beginning.
+    under_way: usize,
+    /// When half of the places were free last, in milliseconds after the beginning. Single ones become free in an overload too, many at a
+    /// time where requests are done together.
     had_room_at_ms: AtomicU64,
     crowd: Duration,
     overload: Duration,
@@ -37,6 +39,7 @@ impl Gate {
             slots: Arc::new(Semaphore::new(under_way)),
             waiting: Semaphore::new(under_way.saturating_mul(WAITING).min(Semaphore::MAX_PERMITS)),
             began: Instant::now(),
+            under_way,
             had_room_at_ms: AtomicU64::new(0),
             crowd: CROWD,
             overload: OVERLOAD,
@@ -48,7 +51,9 @@ impl Gate {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         // It does not overtake those who wait: while somebody does, there is nothing to take.
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            self.had_room_at_ms.store(now_ms, Ordering::Relaxed);
+            if self.slots.available_permits() >= self.under_way / 2 {
+                self.had_room_at_ms.store(now_ms, Ordering::Relaxed);
+            }
             return Some(slot);
         }
         let without_ms = now_ms.saturating_sub(self.had_room_at_ms.load(Ordering::Relaxed));
