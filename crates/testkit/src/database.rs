@@ -59,6 +59,15 @@ impl TestDb {
         client.batch_execute(&sql).await.context("opening a database")
     }
 
+    /// How often an index was searched, as far as sessions have told by now: within about a second.
+    ///
+    /// # Errors
+    /// When there is no such index.
+    pub async fn searches(&self, index: &str) -> anyhow::Result<i64> {
+        let sql = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1";
+        Ok(connect(&self.owner_url()).await?.query_one(sql, &[&index]).await?.try_get(0)?)
+    }
+
     /// The first column of the first row of a query, as the owner.
     pub async fn value<T>(&self, sql: &str) -> anyhow::Result<T>
     where

@@ -214,12 +214,12 @@ pub(crate) struct Filter {
 }
 
 macro_rules! select_delivery {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT d.id, d.version, d.event_id, d.kind, d.channel, d.recipient, d.patient_id, d.appointment_id, d.bill_id, d.subject,
                     d.body, d.status, d.attempts, d.created_at, d.sent_at
              FROM delivery d ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -232,6 +232,20 @@ pub(crate) async fn delivery_by_id(
     Ok(rows.first().map(delivery))
 }
 
+/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow.
+macro_rules! delivery_list {
+    ($lead:literal) => {
+        select_delivery!(
+            "WHERE ",
+            $lead,
+            " AND d.id > coalesce($5, '00000000-0000-0000-0000-000000000000'::uuid)
+              AND ($1::uuid IS NULL OR d.patient_id = $1) AND ($2::uuid IS NULL OR d.appointment_id = $2)
+              AND ($3::uuid IS NULL OR d.bill_id = $3) AND ($4::text IS NULL OR d.status = $4)
+              ORDER BY d.id LIMIT $6"
+        )
+    };
+}
+
 /// One page by rising id, after `after`.
 pub(crate) async fn deliveries(
     db: &Db,
@@ -239,13 +253,18 @@ pub(crate) async fn deliveries(
     after: Option<NotificationId>,
     limit: i64,
 ) -> Result<Vec<Delivery>, Broken> {
+    let sql = if filter.appointment.is_some() {
+        delivery_list!("d.appointment_id = $2")
+    } else if filter.bill.is_some() {
+        delivery_list!("d.bill_id = $3")
+    } else if filter.patient.is_some() {
+        delivery_list!("d.patient_id = $1")
+    } else {
+        delivery_list!("true")
+    };
     let rows = db
         .read(sql!(
-            select_delivery!(
-                "WHERE ($1::uuid IS NULL OR d.patient_id = $1) AND ($2::uuid IS NULL OR d.appointment_id = $2)
-                   AND ($3::uuid IS NULL OR d.bill_id = $3) AND ($4::text IS NULL OR d.status = $4) AND ($5::uuid IS NULL OR d.id > $5)
-                 ORDER BY d.id LIMIT $6"
-            ),
+            sql,
             filter.patient,
             filter.appointment,
             filter.bill,

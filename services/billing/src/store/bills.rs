@@ -162,7 +162,7 @@ pub(crate) async fn cancel_bills(
 
 /// The columns of a bill, for `FROM bill b`.
 macro_rules! select_bill {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT b.id, b.version, b.number, b.appointment_id, b.patient_id, b.status, b.currency, b.total, b.paid, b.reserved,
                     b.appointment_cancelled, b.back_dated, b.created_at, b.issued_at,
@@ -170,7 +170,7 @@ macro_rules! select_bill {
                                                                   'unit_price', l.unit_price, 'amount', l.amount) ORDER BY l.place)
                               FROM bill_line l WHERE l.bill_id = b.id), '[]') AS lines
              FROM bill b ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -198,6 +198,20 @@ pub(crate) struct BillFilter {
     pub(crate) status: Option<BillStatus>,
 }
 
+/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow.
+macro_rules! bill_list {
+    ($lead:literal) => {
+        select_bill!(
+            "WHERE ",
+            $lead,
+            " AND b.id > coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid)
+              AND ($1::uuid IS NULL OR b.appointment_id = $1) AND ($2::uuid IS NULL OR b.patient_id = $2)
+              AND ($3::text IS NULL OR b.status = $3)
+              ORDER BY b.id LIMIT $5"
+        )
+    };
+}
+
 /// One page by rising id, after `after`.
 pub(crate) async fn bills(
     db: &Db,
@@ -205,33 +219,23 @@ pub(crate) async fn bills(
     after: Option<BillId>,
     limit: i64,
 ) -> Result<Vec<Bill>, Broken> {
-    // One appointment has one bill: its index is the whole search.
-    let rows = if let Some(appointment) = filter.appointment {
-        db.read(sql!(
-            select_bill!(
-                "WHERE b.appointment_id = $1 AND ($2::uuid IS NULL OR b.patient_id = $2) AND ($3::text IS NULL OR b.status = $3)
-                   AND ($4::uuid IS NULL OR b.id > $4)"
-            ),
-            appointment,
-            filter.patient,
-            filter.status.map(BillStatus::as_str),
-            after,
-        ))
-        .await?
+    let sql = if filter.appointment.is_some() {
+        bill_list!("b.appointment_id = $1")
+    } else if filter.patient.is_some() {
+        bill_list!("b.patient_id = $2")
     } else {
-        db.read(sql!(
-            select_bill!(
-                "WHERE ($1::uuid IS NULL OR b.patient_id = $1) AND ($2::text IS NULL OR b.status = $2)
-                   AND ($3::uuid IS NULL OR b.id > $3)
-                 ORDER BY b.id LIMIT $4"
-            ),
+        bill_list!("true")
+    };
+    let rows = db
+        .read(sql!(
+            sql,
+            filter.appointment,
             filter.patient,
             filter.status.map(BillStatus::as_str),
             after,
             limit,
         ))
-        .await?
-    };
+        .await?;
     Ok(rows.iter().map(bill).collect())
 }
 

@@ -240,12 +240,12 @@ pub(crate) fn update_payment<R>(tx: &mut Tx<R>, payment: &Payment, next_check_s:
 
 /// The columns of a payment, for `FROM payment p`.
 macro_rules! select_payment {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route, p.key,
                     p.created_at, p.settled_at
              FROM payment p ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -282,6 +282,21 @@ pub(crate) struct PaymentFilter {
     pub(crate) reference: Option<String>,
 }
 
+/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow.
+macro_rules! payment_list {
+    ($lead:literal) => {
+        select_payment!(
+            "WHERE ",
+            $lead,
+            " AND p.id > coalesce($5, '00000000-0000-0000-0000-000000000000'::uuid)
+              AND ($1::uuid IS NULL OR p.bill_id = $1)
+              AND ($2::uuid IS NULL OR EXISTS (SELECT FROM bill b WHERE b.id = p.bill_id AND b.patient_id = $2))
+              AND ($3::text IS NULL OR p.status = $3) AND ($4::text IS NULL OR p.reference = $4)
+              ORDER BY p.id LIMIT $6"
+        )
+    };
+}
+
 /// One page by rising id, after `after`.
 pub(crate) async fn payments(
     db: &Db,
@@ -289,15 +304,18 @@ pub(crate) async fn payments(
     after: Option<PaymentId>,
     limit: i64,
 ) -> Result<Vec<Payment>, Broken> {
+    let sql = if filter.bill.is_some() {
+        payment_list!("p.bill_id = $1")
+    } else if filter.reference.is_some() {
+        payment_list!("p.reference = $4")
+    } else if filter.patient.is_some() {
+        payment_list!("p.bill_id IN (SELECT b.id FROM bill b WHERE b.patient_id = $2)")
+    } else {
+        payment_list!("true")
+    };
     let rows = db
         .read(sql!(
-            select_payment!(
-                "WHERE ($1::uuid IS NULL OR p.bill_id = $1)
-                   AND ($2::uuid IS NULL OR p.bill_id IN (SELECT b.id FROM bill b WHERE b.patient_id = $2))
-                   AND ($3::text IS NULL OR p.status = $3) AND ($4::text IS NULL OR p.reference = $4)
-                   AND ($5::uuid IS NULL OR p.id > $5)
-                 ORDER BY p.id LIMIT $6"
-            ),
+            sql,
             filter.bill,
             filter.patient,
             filter.status.map(PaymentStatus::as_str),

@@ -1,3 +1,4 @@
+use hospital_testkit::eventually;
 use serde_json::Value;
 
 use crate::till::{Till, cash, id};
@@ -62,6 +63,40 @@ async fn filters_narrow_and_combine() {
         ("/payments?reference=receipt%207".to_owned(), vec![text(&payment.body["id"])]),
     ] {
         assert_eq!(ids(&till, &path).await, found, "{path}");
+    }
+}
+
+/// A plan that fits every filter fits none: it would go through everybody's bills for one patient's.
+#[tokio::test]
+async fn a_list_is_found_by_an_index_however_many_there_are() {
+    let till = Till::open().await;
+    let bill = till.booked("consultation").await;
+    let mut body = cash(&bill, "1.00");
+    body["reference"] = "receipt 7".into();
+    assert_eq!(till.pay("k", &body).await.status, 201);
+    let others = "INSERT INTO billing.bill (id, version, number, appointment_id, patient_id, currency, exponent, total, state, back_dated,
+                                            created_at)
+                  SELECT gen_random_uuid(), 1, 'other ' || n, gen_random_uuid(), gen_random_uuid(), 'USD', 2, 100, 'issued', false, now()
+                  FROM generate_series(1, 5000) AS n;
+                  INSERT INTO billing.payment (id, version, bill_id, amount, currency, method, status, reference, caller, route, key,
+                                               created_at)
+                  SELECT gen_random_uuid(), 1, id, 1, 'USD', 'cash', 'succeeded', number, '', '', '', now() FROM billing.bill
+                  WHERE number LIKE 'other %';
+                  ANALYZE billing.bill, billing.payment";
+    till.app.db.execute(others).await.unwrap();
+    for (path, index) in [
+        (format!("/bills?patientId={}", bill["patientId"].as_str().unwrap()), "bill_by_patient"),
+        (format!("/payments?billId={}", id(&bill)), "payment_by_bill"),
+        ("/payments?reference=receipt%207".to_owned(), "payment_by_reference"),
+    ] {
+        let before = till.app.db.searches(index).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(ids(&till, &path).await.len(), 1, "{path}");
+        }
+        eventually(&format!("{index} to be searched for {path}"), async || {
+            (till.app.db.searches(index).await.unwrap() >= before + 20).then_some(())
+        })
+        .await;
     }
 }
 

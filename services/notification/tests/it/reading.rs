@@ -1,4 +1,5 @@
 use hospital_contracts::billing::{BillGenerated, PaymentCompleted};
+use hospital_testkit::eventually;
 use hospital_types::{PatientId, Role};
 
 use crate::post::Post;
@@ -41,6 +42,38 @@ async fn lists_are_filtered_and_read_in_pages() {
     let one = post.app.get(&format!("/notifications/{}", id(&first, 0)), &post.desk).await;
     assert_eq!((one.status, &one.body), (200, &first["items"][0]));
     assert_eq!(one.headers["etag"], format!("\"{}\"", one.body["version"]));
+}
+
+/// A plan that fits every filter fits none: it would go through everybody's messages for one patient's two.
+#[tokio::test]
+async fn a_list_is_found_by_an_index_however_many_there_are() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    let facts = post.booked(patient).await;
+    let bill = post.bill(patient);
+    post.consumed(&BillGenerated(bill.clone())).await;
+    post.told(patient, &["sent"; 2]).await;
+    let others = "INSERT INTO notification.delivery (id, event_id, kind, channel, patient_id, appointment_id, bill_id, subject, body,
+                                                     status, created_at)
+                  SELECT gen_random_uuid(), gen_random_uuid(), 'bill-issued', 'email', gen_random_uuid(), gen_random_uuid(),
+                         gen_random_uuid(), '', '', 'undeliverable', now() FROM generate_series(1, 5000);
+                  ANALYZE notification.delivery";
+    post.app.db.execute(others).await.unwrap();
+    for (query, index, count) in [
+        (format!("patientId={patient}"), "delivery_by_patient", 2),
+        (format!("appointmentId={}", facts.appointment_id), "delivery_by_appointment", 1),
+        (format!("billId={}", bill.bill_id), "delivery_by_bill", 1),
+    ] {
+        let before = post.app.db.searches(index).await.unwrap();
+        for _ in 0..20 {
+            let reply = post.app.get(&format!("/notifications?{query}"), &post.desk).await;
+            assert_eq!(reply.body["items"].as_array().unwrap().len(), count, "{query}");
+        }
+        eventually(&format!("{index} to be searched for {query}"), async || {
+            (post.app.db.searches(index).await.unwrap() >= before + 20).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
