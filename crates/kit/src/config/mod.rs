@@ -161,7 +161,7 @@ impl Default for HttpConfig {
             handler_timeout_ms: 3000,
             header_timeout_ms: 5000,
             connections_max: 1024,
-            in_flight_max: 128,
+            in_flight_max: 96,
             drain_ms: 10_000,
             unready_ms: 0,
         }

@@ -29,7 +29,7 @@ pub struct EdgeSettings {
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 128 }
+        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 96 }
     }
 }
 
