@@ -147,8 +147,7 @@ pub struct HttpConfig {
     pub handler_timeout_ms: u64,
     pub header_timeout_ms: u64,
     pub connections_max: usize,
-    /// How many requests may be under way. Others wait: a tenth of a second, or 5 ms where there has been no room for as long as that.
-    /// Those that have not got in by then, or find three times as many waiting, get 503 with `Retry-After`.
+    /// How many requests may be under way; beyond it they are shed.
     pub in_flight_max: usize,
     pub drain_ms: u64,
     /// How long a stopping service says that it is not ready before it stops accepting.
@@ -161,7 +160,7 @@ impl Default for HttpConfig {
             handler_timeout_ms: 3000,
             header_timeout_ms: 5000,
             connections_max: 1024,
-            in_flight_max: 96,
+            in_flight_max: 128,
             drain_ms: 10_000,
             unready_ms: 0,
         }

@@ -12,10 +12,11 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
 
-use super::{Health, Problem, Trace, docs, gate::Gate};
+use super::{Health, Problem, Trace, docs};
 use crate::auth::Authority;
 
 /// The limits of a service's edge.
@@ -23,13 +24,13 @@ use crate::auth::Authority;
 pub struct EdgeSettings {
     /// How long a request may take before its client is told to come again.
     pub handler_timeout: Duration,
-    /// How many requests may be under way; others wait for a moment, or are shed.
+    /// How many requests may be under way; beyond it they are shed.
     pub in_flight_max: usize,
 }
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 96 }
+        Self { handler_timeout: Duration::from_secs(3), in_flight_max: 128 }
     }
 }
 
@@ -37,7 +38,7 @@ impl Default for EdgeSettings {
 #[derive(Clone)]
 pub struct Edge {
     settings: EdgeSettings,
-    gate: Arc<Gate>,
+    slots: Arc<Semaphore>,
     authority: Arc<Authority>,
     handlers: TaskTracker,
 }
@@ -45,8 +46,8 @@ pub struct Edge {
 impl Edge {
     /// `handlers` tracks the requests under way: a stop waits for it.
     pub fn new(settings: EdgeSettings, authority: Arc<Authority>, handlers: TaskTracker) -> Self {
-        let gate = Arc::new(Gate::new(settings.in_flight_max));
-        Self { settings, gate, authority, handlers }
+        let slots = Arc::new(Semaphore::new(settings.in_flight_max));
+        Self { settings, slots, authority, handlers }
     }
 
     /// Puts the edge around a service's routes, and beside them what every service answers.
@@ -109,7 +110,7 @@ fn set(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
 impl Edge {
     /// Runs the handler in a task of its own, so that a client that goes away does not cancel a transaction half-way.
     async fn admit(self, request: Request, next: Next) -> Response {
-        let Some(slot) = self.gate.enter().await else {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             metrics::counter!("http_requests_shed_total").increment(1);
             return Problem::new(
                 503,

@@ -4,7 +4,6 @@ mod answer;
 mod body;
 mod docs;
 mod edge;
-mod gate;
 mod health;
 mod problem;
 mod problems;
