@@ -149,10 +149,10 @@ async fn close(platform: &Platform) -> anyhow::Result<Vec<Violation>> {
             ));
         }
     }
-    for service in platform.services.iter() {
-        let log = std::fs::read_to_string(service.log()).unwrap_or_default();
+    for path in platform.logs()? {
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
         if let Some(line) = log.lines().find(|line| line.contains(CANARY)) {
-            found.push(Violation::new("I18", format!("the log of {} says {line}", service.name())));
+            found.push(Violation::new("I18", format!("{} says {line}", path.display())));
         }
     }
     Ok(found)
@@ -164,8 +164,8 @@ fn keep(platform: &Platform, town: &Town, args: &Args, seed: u64) -> anyhow::Res
     std::fs::create_dir_all(&kept)?;
     let log: Vec<String> = town.log.iter().map(|(_, request)| format!("{request:?}")).collect();
     std::fs::write(kept.join("requests.txt"), log.join("\n"))?;
-    for service in platform.services.iter() {
-        std::fs::copy(service.log(), kept.join(format!("{}.log", service.name())))?;
+    for path in platform.logs()? {
+        std::fs::copy(&path, kept.join(path.file_name().unwrap_or_default()))?;
     }
     say(format_args!("logs and requests are kept in {}", kept.display()));
     say(format_args!("again: {}", args.again(seed)));

@@ -187,6 +187,16 @@ impl Platform {
         })
     }
 
+    /// The logs of all services, those of their second processes too.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn logs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&self.dir)?.collect::<Result<Vec<_>, _>>()?;
+        let paths = entries.into_iter().map(|entry| entry.path());
+        Ok(paths.filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect())
+    }
+
     /// The file that tells a service how far off its clock is.
     pub fn clock_file(&self, service: usize) -> PathBuf {
         clock_file(&self.dir, service)
