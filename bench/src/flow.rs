@@ -154,7 +154,7 @@ impl Flows {
             .await?;
         let told = client
             .prepare(
-                "SELECT appointment_id FROM notification.delivery WHERE appointment_id = ANY ($1) AND status = 'sent'
+                "SELECT appointment_id FROM notification.message WHERE appointment_id = ANY ($1) AND status = 'sent'
                  GROUP BY appointment_id HAVING count(*) = 3",
             )
             .await?;

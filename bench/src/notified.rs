@@ -68,7 +68,7 @@ pub(crate) async fn run(
     let client = database::connect(&open.url).await?;
     let sent: std::collections::HashMap<Uuid, i64> = client
         .query(
-            "SELECT appointment_id, (extract(epoch FROM sent_at) * 1000000)::bigint FROM notification.delivery
+            "SELECT appointment_id, (extract(epoch FROM sent_at) * 1000000)::bigint FROM notification.message
              WHERE appointment_id = ANY ($1) AND kind = 'appointment-booked' AND sent_at IS NOT NULL",
             &[&ids],
         )

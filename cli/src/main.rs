@@ -54,7 +54,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match hospital_kit::service::runtime() {
         Ok(runtime) => runtime,
         Err(e) => return report(&e.into()),
     };

@@ -127,7 +127,7 @@ async fn close(platform: &Platform) -> anyhow::Result<Vec<Violation>> {
         SELECT 'payment ' || id || ' is still ' || status FROM billing.payment WHERE status IN ('pending', 'unknown')
         UNION ALL
         SELECT 'message ' || id || ' is still ' || status || ' after ' || attempts || ' attempts: ' || coalesce(error, '')
-        FROM notification.delivery WHERE status IN ('pending', 'dead')";
+        FROM notification.message WHERE status IN ('pending', 'dead')";
     let client = platform.database.connect().await?;
     let deadline = Instant::now() + Duration::from_secs(120);
     let mut found: Vec<Violation> = loop {
@@ -138,7 +138,7 @@ async fn close(platform: &Platform) -> anyhow::Result<Vec<Violation>> {
         tokio::time::sleep(Duration::from_millis(250)).await;
     };
     let sent = client
-        .query("SELECT id::text FROM notification.delivery WHERE status = 'sent'", &[])
+        .query("SELECT id::text FROM notification.message WHERE status = 'sent'", &[])
         .await?;
     for row in &sent {
         let id: String = row.get(0);

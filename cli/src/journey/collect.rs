@@ -296,7 +296,7 @@ async fn letters(
 }
 
 async fn messages(client: &Client, id: Uuid, timeline: &mut Vec<Entry>) -> anyhow::Result<()> {
-    let sql = "SELECT id, kind, channel, status, attempts, created_at, sent_at, event_id FROM notification.delivery WHERE appointment_id = $1";
+    let sql = "SELECT id, kind, channel, status, attempts, created_at, sent_at, event_id FROM notification.message WHERE appointment_id = $1";
     for row in rows(client, sql, &[&id]).await? {
         let id: Uuid = row.get(0);
         let (kind, channel, status): (&str, &str, &str) = (row.get(1), row.get(2), row.get(3));

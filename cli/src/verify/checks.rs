@@ -178,7 +178,7 @@ const CHECKS: [Check; 12] = [
                               WHERE l.id = o.event_id AND l.state = 'dropped' AND n.act = 'drop')
               AND NOT EXISTS (SELECT 1 FROM notification.delivery d WHERE d.event_id = o.event_id)
             UNION ALL
-            SELECT 'delivery ' || id || ' is sent and was never tried' FROM notification.delivery
+            SELECT 'delivery ' || id || ' is sent and was never tried' FROM notification.message
             WHERE status = 'sent' AND (attempts = 0 OR sent_at IS NULL OR recipient IS NULL)"
         ),
     },

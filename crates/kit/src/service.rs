@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::openapi::OpenApi;
 
-pub use self::command::{main, run_until_signal};
+pub use self::command::{main, run_until_signal, runtime};
 
 use crate::{
     auth::{Authority, TokenSource},

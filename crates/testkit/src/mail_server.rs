@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use hospital_kit::config::{SmtpConfig, SmtpTls};
@@ -21,6 +22,8 @@ pub enum Mood {
     Refuses,
     /// Takes the message, and drops the line instead of saying so.
     DropsAfterData,
+    /// Takes the message, and says so after a second.
+    Dawdles,
 }
 
 /// A mail server on loopback that keeps what it takes.
@@ -108,7 +111,7 @@ impl MailServer {
                                 .await?;
                             continue;
                         }
-                        Mood::Accepts | Mood::DropsAfterData => "250 ok",
+                        Mood::Accepts | Mood::DropsAfterData | Mood::Dawdles => "250 ok",
                     }
                 }
                 "DATA" => {
@@ -124,6 +127,9 @@ impl MailServer {
                     self.inner().taken.push(message);
                     if mood == Mood::DropsAfterData {
                         return Ok(());
+                    }
+                    if mood == Mood::Dawdles {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                     "250 taken"
                 }

@@ -165,9 +165,9 @@ impl Consume for Notifications {
         wanted.extend(messages.iter().map(|message| (message.patient, 1)));
         store::want_contacts(tx, &wanted);
         let place = self.tray.promise();
-        let claimed = store::insert_deliveries(tx, messages, place.room).await?;
+        let dispatches = store::insert_deliveries(tx, messages, place.room).await?;
         tx.wake_on_commit(&self.fetch_due);
-        tx.on_commit(move || place.keep(claimed));
+        tx.on_commit(move || place.keep(dispatches));
         Ok(())
     }
 }

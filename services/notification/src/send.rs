@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::{Messenger, NotSent, Outgoing, messenger},
-    store::{self, Claimed, Mark},
+    store::{self, Claimed, Dispatch, DispatchId, Mark},
     tray::Tray,
 };
 
 /// How often it looks into the database, where messages are that were to be tried again or that another process has left behind.
 const TICK: Duration = Duration::from_millis(100);
-/// How many messages of the tray are sent and marked together, and how many from the database with them.
+/// How many messages of the tray are sent and marked together, unless one dispatch is more, and how many from the database with them.
 const BATCH: usize = 128;
 const DUE: i64 = 128;
 
@@ -52,9 +52,9 @@ impl Sender {
                 () = stop.cancelled() => {}
             }
         }
-        let left: Vec<_> = self.tray.close().await.iter().map(|one| one.id).collect();
+        let left: Vec<_> = self.tray.close().await.iter().map(|dispatch| dispatch.id).collect();
         if !left.is_empty()
-            && let Err(e) = store::release_deliveries(&self.db, left).await
+            && let Err(e) = store::release_dispatches(&self.db, left).await
         {
             tracing::warn!(error = %e, "messages that were not sent wait for a minute");
         }
@@ -62,35 +62,40 @@ impl Sender {
 
     /// Sends what is due; gives how many messages there were.
     async fn round(&self, looked: &mut Option<Instant>) -> Result<usize, Broken> {
-        let mut claimed = self.tray.take(BATCH);
-        if claimed.is_empty() || looked.is_none_or(|at| at.elapsed() >= TICK) {
+        let dispatches = self.tray.take(BATCH);
+        let mut alone = Vec::new();
+        if dispatches.is_empty() || looked.is_none_or(|at| at.elapsed() >= TICK) {
             // Beside what is here, or a full tray would keep those from their turn; a look that fails takes nothing away from it.
             match store::claim_deliveries(&self.db, DUE).await {
-                Ok(due) => claimed.extend(due),
-                Err(e) if claimed.is_empty() => return Err(e),
+                Ok(due) => alone = due,
+                Err(e) if dispatches.is_empty() => return Err(e),
                 Err(e) => tracing::debug!(error = %e, "the database gives no messages"),
             }
             *looked = Some(Instant::now());
         }
-        let count = claimed.len();
+        let count = alone.len() + dispatches.iter().map(|d| d.messages.len()).sum::<usize>();
         if count > 0 {
-            let marks = self.send(claimed).await;
-            store::mark_deliveries(&self.db, &marks).await?;
+            self.send(dispatches, alone).await?;
         }
         Ok(count)
     }
 
-    async fn send(&self, claimed: Vec<Claimed>) -> Vec<Mark> {
-        let mut marks = Vec::with_capacity(claimed.len());
-        let mut attempts: Vec<(NotificationId, i32)> = Vec::with_capacity(claimed.len());
-        let mut letters = Vec::with_capacity(claimed.len());
-        for one in claimed {
+    /// Sends these, and marks what became of them.
+    async fn send(&self, dispatches: Vec<Dispatch>, alone: Vec<Claimed>) -> Result<(), Broken> {
+        let ids: Vec<DispatchId> = dispatches.iter().map(|dispatch| dispatch.id).collect();
+        let together = dispatches.into_iter().flat_map(|dispatch| {
+            dispatch.messages.into_iter().map(move |message| (Some(dispatch.id), message))
+        });
+        let mut marks = Vec::new();
+        let mut attempts = Vec::new();
+        let mut letters = Vec::new();
+        for (dispatch, one) in together.chain(alone.into_iter().map(|one| (None, one))) {
             let Some(recipient) = one.recipient else {
                 let error = Some("the patient has no e-mail address".to_owned());
                 marks.push(Mark { id: one.id, status: "undeliverable", error, after_s: 0.0 });
                 continue;
             };
-            attempts.push((one.id, one.attempts));
+            attempts.push((dispatch, one.id, one.attempts));
             letters.push(Outgoing {
                 id: one.id,
                 recipient,
@@ -100,9 +105,21 @@ impl Sender {
             });
         }
         let results = self.messenger.send(letters).await;
-        let told = attempts.into_iter().zip(results);
-        marks.extend(told.map(|((id, attempts), result)| self.mark(id, attempts, result)));
-        marks
+        let mut sent = Vec::new();
+        for ((dispatch, id, attempts), result) in attempts.into_iter().zip(results) {
+            match (dispatch, result) {
+                (Some(dispatch), Ok(())) => sent.push((dispatch, id)),
+                (_, result) => marks.push(self.mark(id, attempts, result)),
+            }
+        }
+        let marked = store::mark(&self.db, &marks, ids).await?;
+        // What was taken apart meanwhile is marked by itself.
+        let lapsed = sent.into_iter().filter(|(dispatch, _)| !marked.contains(dispatch));
+        let marks: Vec<Mark> = lapsed.map(|(_, id)| self.mark(id, 1, Ok(()))).collect();
+        if !marks.is_empty() {
+            store::mark(&self.db, &marks, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     fn mark(&self, id: NotificationId, attempts: i32, result: Result<(), NotSent>) -> Mark {

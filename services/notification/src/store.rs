@@ -9,7 +9,7 @@ use hospital_kit::{
     outcome::{Broken, Outcome},
     sql,
 };
-use hospital_types::{AppointmentId, BillId, NotificationId, PatientId, Sensitive};
+use hospital_types::{AppointmentId, BillId, Id, Kind, NotificationId, PatientId, Sensitive};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
@@ -31,30 +31,53 @@ pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
     ));
 }
 
-/// Writes new messages, all in one statement. Up to `room` of them whose contact point is known are claimed for this process at once, and
-/// given back to be sent when all of this is committed; the others are due.
+/// Marks ids of a [`Dispatch`].
+pub(crate) enum DispatchKind {}
+impl Kind for DispatchKind {
+    const NAME: &'static str = "dispatch";
+}
+pub(crate) type DispatchId = Id<DispatchKind>;
+
+/// Messages that this process writes and sends together, within a minute.
+pub(crate) struct Dispatch {
+    pub(crate) id: DispatchId,
+    pub(crate) messages: Vec<Claimed>,
+}
+
+/// How many messages go into one dispatch: what a crash may send twice.
+const DISPATCH: usize = 128;
+
+/// Writes new messages, all in one statement. Up to `room` of them whose contact point is known are claimed for this process at once, in
+/// dispatches, and given back to be sent when all of this is committed; the others are due.
 pub(crate) async fn insert_deliveries(
     tx: &mut Tx<Poison>,
     messages: Vec<Message>,
     room: usize,
-) -> Outcome<Vec<Claimed>, Poison> {
+) -> Outcome<Vec<Dispatch>, Poison> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
     let now = tx.now();
+    let ids: Vec<DispatchId> = messages.chunks(DISPATCH).map(|_| DispatchId::new()).collect();
     let rows = tx
         .read(sql!(
-            "INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
-                                   attempts, next_attempt_at, created_at)
-             SELECT m.id, m.event_id, m.kind, 'email', CASE WHEN known.now THEN c.email END, m.patient_id, m.appointment_id, m.bill_id,
-                    m.subject, m.body, 'pending', known.now::integer,
-                    CASE WHEN known.now THEN now() + interval '1 minute' ELSE now() END, $9::timestamptz
-             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[]) WITH ORDINALITY
-                  AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
-             LEFT JOIN contact c ON c.patient_id = m.patient_id
-             CROSS JOIN LATERAL (SELECT coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now) AS known
-             ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING
-             RETURNING id, recipient, attempts",
+            "WITH written AS (
+                 INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
+                                       attempts, next_attempt_at, created_at, dispatch)
+                 SELECT m.id, m.event_id, m.kind, 'email', CASE WHEN known.now THEN c.email END, m.patient_id, m.appointment_id, m.bill_id,
+                        m.subject, m.body, 'pending', known.now::integer, CASE WHEN known.now THEN 'infinity' ELSE now() END,
+                        $9::timestamptz, CASE WHEN known.now THEN ($11::uuid[])[(m.place - 1) / $12 + 1] END
+                 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[]) WITH ORDINALITY
+                      AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
+                 LEFT JOIN contact c ON c.patient_id = m.patient_id
+                 CROSS JOIN LATERAL (SELECT coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now) AS known
+                 ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING
+                 RETURNING id, recipient, dispatch
+             ), taken AS (
+                 INSERT INTO dispatch (id, deliveries, lapses_at)
+                 SELECT dispatch, array_agg(id), now() + interval '1 minute' FROM written WHERE dispatch IS NOT NULL GROUP BY dispatch
+             )
+             SELECT id, recipient, dispatch FROM written WHERE dispatch IS NOT NULL",
             messages.iter().map(|m| m.id).collect::<Vec<_>>(),
             messages.iter().map(|m| m.event).collect::<Vec<_>>(),
             messages.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
@@ -65,24 +88,30 @@ pub(crate) async fn insert_deliveries(
             messages.iter().map(|m| m.body.clone()).collect::<Vec<_>>(),
             now,
             i64::try_from(room).unwrap_or(i64::MAX),
+            ids.clone(),
+            i64::try_from(DISPATCH).unwrap_or(i64::MAX),
         ))
         .await?;
     let mut texts: HashMap<NotificationId, Message> =
         messages.into_iter().map(|message| (message.id, message)).collect();
-    let ours = rows.iter().filter(|row| row.get::<_, i32>("attempts") > 0);
-    Ok(ours
-        .filter_map(|row| {
-            let message = texts.remove(&row.get("id"))?;
-            Some(Claimed {
-                id: message.id,
-                recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
-                subject: message.subject,
-                body: message.body,
-                attempts: 1,
-                created_at: now,
-            })
-        })
-        .collect())
+    let mut dispatches: Vec<Dispatch> =
+        ids.into_iter().map(|id| Dispatch { id, messages: Vec::new() }).collect();
+    for row in &rows {
+        let (message, dispatch): (NotificationId, DispatchId) =
+            (row.get("id"), row.get("dispatch"));
+        let Some(message) = texts.remove(&message) else { continue };
+        let Some(dispatch) = dispatches.iter_mut().find(|d| d.id == dispatch) else { continue };
+        dispatch.messages.push(Claimed {
+            id: message.id,
+            recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+            subject: message.subject,
+            body: message.body,
+            attempts: 1,
+            created_at: now,
+        });
+    }
+    dispatches.retain(|dispatch| !dispatch.messages.is_empty());
+    Ok(dispatches)
 }
 
 /// Takes contact points that are due to be fetched, for some seconds: another replica leaves them alone meanwhile.
@@ -140,13 +169,18 @@ pub(crate) struct Claimed {
 }
 
 /// Takes messages that are due and whose contact point is known: as events announced it, or, while the patient service does not answer, as
-/// the copy has it.
+/// the copy has it. Dispatches whose process has had its time come apart; their messages are due from the next call on.
 pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>, Broken> {
     let rows = db
         .read(sql!(
-            "WITH due AS (
+            "WITH lapsed AS (
+                 DELETE FROM dispatch WHERE sent_at IS NULL AND lapses_at <= now() RETURNING id, deliveries
+             ), alone AS (
+                 UPDATE delivery d SET dispatch = NULL, next_attempt_at = now(), version = d.version + 1
+                 FROM lapsed l WHERE d.id = ANY (l.deliveries) AND d.dispatch = l.id
+             ), due AS (
                  SELECT d.id, c.email FROM delivery d JOIN contact c USING (patient_id)
-                 WHERE d.status = 'pending' AND d.next_attempt_at <= now()
+                 WHERE d.status = 'pending' AND d.dispatch IS NULL AND d.next_attempt_at <= now()
                    AND (c.known_version >= c.wanted_version OR (c.known_version > 0 AND c.failures > 0))
                  ORDER BY d.next_attempt_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
              UPDATE delivery d SET next_attempt_at = now() + interval '1 minute', attempts = d.attempts + 1, version = d.version + 1,
@@ -169,11 +203,12 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
         .collect())
 }
 
-/// Gives up claims without having tried: the messages are due at once, for whoever comes.
-pub(crate) async fn release_deliveries(db: &Db, ids: Vec<NotificationId>) -> Result<(), Broken> {
+/// Gives up dispatches without having tried: their messages are due at once, for whoever comes.
+pub(crate) async fn release_dispatches(db: &Db, ids: Vec<DispatchId>) -> Result<(), Broken> {
     db.read(sql!(
-        "UPDATE delivery SET next_attempt_at = now(), attempts = attempts - 1, version = version + 1
-         WHERE id = ANY ($1) AND status = 'pending'",
+        "WITH released AS (DELETE FROM dispatch WHERE id = ANY ($1) AND sent_at IS NULL RETURNING id, deliveries)
+         UPDATE delivery d SET dispatch = NULL, next_attempt_at = now(), attempts = d.attempts - 1, version = d.version + 1
+         FROM released r WHERE d.id = ANY (r.deliveries) AND d.dispatch = r.id",
         ids,
     ))
     .await
@@ -189,19 +224,30 @@ pub(crate) struct Mark {
     pub(crate) after_s: f64,
 }
 
-pub(crate) async fn mark_deliveries(db: &Db, marks: &[Mark]) -> Result<(), Broken> {
-    db.read(sql!(
-        "UPDATE delivery d SET status = m.status, error = m.error, version = d.version + 1,
-                sent_at = CASE WHEN m.status = 'sent' THEN now() END, next_attempt_at = now() + make_interval(secs => m.after_s)
-         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::double precision[]) AS m (id, status, error, after_s)
-         WHERE d.id = m.id AND d.status = 'pending'",
-        marks.iter().map(|m| m.id).collect::<Vec<_>>(),
-        marks.iter().map(|m| m.status).collect::<Vec<_>>(),
-        marks.iter().map(|m| m.error.clone()).collect::<Vec<_>>(),
-        marks.iter().map(|m| m.after_s).collect::<Vec<_>>(),
-    ))
-    .await
-    .map(|_| ())
+/// Marks single messages, which leave their dispatches, and marks what is left in these dispatches as sent. Gives the dispatches of which that
+/// is true now: the others had lapsed, and somebody else has their messages.
+pub(crate) async fn mark(
+    db: &Db,
+    marks: &[Mark],
+    sent: Vec<DispatchId>,
+) -> Result<Vec<DispatchId>, Broken> {
+    let rows = db
+        .read(sql!(
+            "WITH alone AS (
+                 UPDATE delivery d SET status = m.status, error = m.error, version = d.version + 1, dispatch = NULL,
+                        sent_at = CASE WHEN m.status = 'sent' THEN now() END, next_attempt_at = now() + make_interval(secs => m.after_s)
+                 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::double precision[]) AS m (id, status, error, after_s)
+                 WHERE d.id = m.id AND d.status = 'pending'
+             )
+             UPDATE dispatch SET sent_at = now(), deliveries = '{}' WHERE id = ANY ($5) AND sent_at IS NULL RETURNING id",
+            marks.iter().map(|m| m.id).collect::<Vec<_>>(),
+            marks.iter().map(|m| m.status).collect::<Vec<_>>(),
+            marks.iter().map(|m| m.error.clone()).collect::<Vec<_>>(),
+            marks.iter().map(|m| m.after_s).collect::<Vec<_>>(),
+            sent,
+        ))
+        .await?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// What a list of messages asks for.
@@ -218,7 +264,7 @@ macro_rules! select_delivery {
         concat!(
             "SELECT d.id, d.version, d.event_id, d.kind, d.channel, d.recipient, d.patient_id, d.appointment_id, d.bill_id, d.subject,
                     d.body, d.status, d.attempts, d.created_at, d.sent_at
-             FROM delivery d ",
+             FROM message d ",
             $($rest),+
         )
     };

@@ -1,5 +1,5 @@
-//! Messages on their way from the consumer, which wrote them, to the sender, in one process: claimed in the database and due nowhere else for
-//! a minute. What is lost here with the process is found there.
+//! Dispatches on their way from the consumer, which wrote them, to the sender, in one process: due nowhere else for a minute. What is lost here
+//! with the process is found in the database.
 
 use std::{
     collections::VecDeque,
@@ -9,11 +9,11 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified};
 
-use crate::store::Claimed;
+use crate::store::Dispatch;
 
-/// How many may wait: what a mail server takes in some seconds.
+/// How many messages may wait: what a mail server takes in some seconds.
 const ROOM: usize = 1000;
-/// A claim that is older is left to itself: its minute may be over before the message has left.
+/// A dispatch that is older is left to itself: its minute may be over before it has left.
 const FRESH: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
@@ -24,7 +24,9 @@ pub(crate) struct Tray {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(Instant, Claimed)>,
+    waiting: VecDeque<(Instant, Dispatch)>,
+    /// Messages of those that wait.
+    messages: usize,
     /// Transactions under way that may put something here.
     promised: usize,
     closed: bool,
@@ -40,20 +42,31 @@ impl Tray {
     pub(crate) fn promise(self: &Arc<Self>) -> Promise {
         let mut state = self.state();
         state.promised += 1;
-        let room = if state.closed { 0 } else { ROOM.saturating_sub(state.waiting.len()) };
+        let room = if state.closed { 0 } else { ROOM.saturating_sub(state.messages) };
         Promise { tray: Arc::clone(self), room }
     }
 
-    /// Takes up to so many, oldest first.
-    pub(crate) fn take(&self, max: usize) -> Vec<Claimed> {
+    /// Takes the oldest, and others with it as long as they are not more than `max` messages together.
+    pub(crate) fn take(&self, max: usize) -> Vec<Dispatch> {
         let mut state = self.state();
-        let count = max.min(state.waiting.len());
-        let taken = state.waiting.drain(..count);
-        taken.filter(|(since, _)| since.elapsed() < FRESH).map(|(_, one)| one).collect()
+        let (mut taken, mut messages) = (Vec::new(), 0);
+        while let Some((since, dispatch)) = state.waiting.pop_front() {
+            let count = dispatch.messages.len();
+            if messages > 0 && messages + count > max {
+                state.waiting.push_front((since, dispatch));
+                break;
+            }
+            state.messages -= count;
+            if since.elapsed() < FRESH {
+                messages += count;
+                taken.push(dispatch);
+            }
+        }
+        taken
     }
 
     /// Takes nothing more, waits for transactions that have been promised a place, and gives what is left.
-    pub(crate) async fn close(&self) -> Vec<Claimed> {
+    pub(crate) async fn close(&self) -> Vec<Dispatch> {
         self.state().closed = true;
         while self.state().promised > 0 {
             self.woken().await;
@@ -77,10 +90,12 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// Puts messages here, and wakes the sender in any case: others may be due in the database.
-    pub(crate) fn keep(self, claimed: Vec<Claimed>) {
+    /// Puts dispatches here, and wakes the sender in any case: others may be due in the database.
+    pub(crate) fn keep(self, dispatches: Vec<Dispatch>) {
         let now = Instant::now();
-        self.tray.state().waiting.extend(claimed.into_iter().map(|one| (now, one)));
+        let mut state = self.tray.state();
+        state.messages += dispatches.iter().map(|d| d.messages.len()).sum::<usize>();
+        state.waiting.extend(dispatches.into_iter().map(|dispatch| (now, dispatch)));
     }
 }
 
@@ -96,11 +111,19 @@ mod tests {
     use hospital_types::NotificationId;
 
     use super::*;
+    use crate::store::{Claimed, DispatchId};
 
-    fn claimed() -> Claimed {
+    fn dispatch(messages: usize) -> Dispatch {
         let text = String::new;
-        let (id, created_at) = (NotificationId::new(), jiff::Timestamp::UNIX_EPOCH);
-        Claimed { id, recipient: None, subject: text(), body: text(), attempts: 1, created_at }
+        let claimed = |_| Claimed {
+            id: NotificationId::new(),
+            recipient: None,
+            subject: text(),
+            body: text(),
+            attempts: 1,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        Dispatch { id: DispatchId::new(), messages: (0..messages).map(claimed).collect() }
     }
 
     #[tokio::test]
@@ -118,16 +141,27 @@ mod tests {
         drop(given_up);
         tokio::task::yield_now().await;
         assert!(!closing.is_finished(), "one may still come");
-        kept.keep(vec![claimed(), claimed()]);
+        kept.keep(vec![dispatch(1), dispatch(3)]);
         assert_eq!(closing.await.unwrap(), 2);
     }
 
     #[test]
     fn there_is_an_end_to_its_room() {
         let tray = Arc::new(Tray::default());
-        tray.promise().keep((0..ROOM).map(|_| claimed()).collect());
+        tray.promise().keep(vec![dispatch(3), dispatch(ROOM - 3)]);
         assert_eq!(tray.promise().room, 0);
-        assert_eq!(tray.take(3).len(), 3);
+        assert_eq!(tray.take(3).len(), 1);
         assert_eq!(tray.promise().room, 3);
+    }
+
+    #[test]
+    fn dispatches_leave_whole() {
+        let tray = Arc::new(Tray::default());
+        tray.promise().keep(vec![dispatch(5), dispatch(2), dispatch(2), dispatch(1)]);
+        let mut sizes = || tray.take(4).iter().map(|d| d.messages.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(), [5]);
+        assert_eq!(sizes(), [2, 2]);
+        assert_eq!(sizes(), [1]);
+        assert!(sizes().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! A service's own executable: serving, migrating, asking for its health.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -34,7 +34,7 @@ pub fn main(schema: &'static str, build: Build) -> std::process::ExitCode {
         Ok(config) => Arc::new(config),
         Err(e) => return fail(&e),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e),
     };
@@ -49,6 +49,21 @@ pub fn main(schema: &'static str, build: Build) -> std::process::ExitCode {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
+}
+
+/// The runtime of a process of the platform: a thread for every second processor, since PostgreSQL and the other services have work for
+/// the rest, and threads that find nothing to do wake each other for nothing. `TOKIO_WORKER_THREADS` says otherwise.
+///
+/// # Errors
+///
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        builder.worker_threads(processors.div_ceil(2));
+    }
+    builder.enable_all().build()
 }
 
 /// Brings the schema up to date as the owner, and lets the role in with the password of the service's own URL.

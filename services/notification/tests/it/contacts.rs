@@ -14,8 +14,7 @@ async fn a_patient_without_an_address_is_undeliverable() {
     post.booked(patient).await;
     let messages = post.told(patient, &["undeliverable"]).await;
     assert_eq!(messages[0]["recipient"], serde_json::Value::Null);
-    let reason: String =
-        post.app.db.value("SELECT error FROM notification.delivery").await.unwrap();
+    let reason: String = post.app.db.value("SELECT error FROM notification.message").await.unwrap();
     assert_eq!(reason, "the patient has no e-mail address");
 }
 

@@ -58,7 +58,7 @@ async fn a_refused_message_is_dead_at_once_and_holds_nobody_up() {
     let reason: String = post
         .app
         .db
-        .value("SELECT error FROM notification.delivery WHERE status = 'dead'")
+        .value("SELECT error FROM notification.message WHERE status = 'dead'")
         .await
         .unwrap();
     assert_eq!(reason, "the mail server: 550");
@@ -137,7 +137,7 @@ async fn what_a_dead_sender_had_claimed_is_sent_by_another_when_its_time_is_over
     let claimed = "INSERT INTO notification.delivery (id, event_id, kind, channel, recipient, patient_id, subject, body, status, attempts,
                                                       next_attempt_at, created_at)
                    SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, recipient, patient_id, subject, body, 'pending', 1,
-                          now() + interval '1 minute', created_at FROM notification.delivery";
+                          now() + interval '1 minute', created_at FROM notification.message";
     post.app.db.execute(claimed).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(post.mailbox().len(), 1);
@@ -146,6 +146,50 @@ async fn what_a_dead_sender_had_claimed_is_sent_by_another_when_its_time_is_over
     let messages = post.told(patient, &["sent", "sent"]).await;
     let attempts: i64 = messages.iter().filter_map(|m| m["attempts"].as_i64()).sum();
     assert_eq!((attempts, post.mailbox().len()), (1 + 2, 2));
+}
+
+/// As a process leaves what it had taken along when it died: neither sent nor marked.
+#[tokio::test]
+async fn the_messages_of_a_dead_process_are_sent_by_another_when_its_time_is_over() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    let left = "WITH left_behind AS (
+                    INSERT INTO notification.delivery (id, event_id, kind, channel, recipient, patient_id, subject, body, status, attempts,
+                                                       next_attempt_at, created_at, dispatch)
+                    SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, recipient, patient_id, subject, body, 'pending', 1,
+                           'infinity', created_at, '019345f0-0000-7000-8000-000000000000'
+                    FROM notification.delivery, generate_series(1, 3)
+                    RETURNING id, dispatch)
+                INSERT INTO notification.dispatch (id, deliveries, lapses_at)
+                SELECT dispatch, array_agg(id), now() + interval '1 minute' FROM left_behind GROUP BY dispatch";
+    post.app.db.execute(left).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(post.mailbox().len(), 1);
+    let over = "UPDATE notification.dispatch SET lapses_at = now() WHERE sent_at IS NULL";
+    post.app.db.execute(over).await.unwrap();
+    let messages = post.told(patient, &["sent"; 4]).await;
+    let attempts: i64 = messages.iter().filter_map(|m| m["attempts"].as_i64()).sum();
+    assert_eq!((attempts, post.mailbox().len()), (1 + 3 * 2, 4));
+    let open = "SELECT count(*) FROM notification.dispatch WHERE sent_at IS NULL";
+    assert_eq!(post.app.db.value::<i64>(open).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_dispatch_came_apart_while_it_was_sent_is_marked_by_itself() {
+    let (post, server) = with_server(&[Mood::Dawdles]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    eventually("the letter to be under way", async || (!server.taken().is_empty()).then_some(()))
+        .await;
+    // As another process does when it believes that this one is dead; it will send the message itself, in a minute.
+    let apart = "WITH lapsed AS (DELETE FROM notification.dispatch RETURNING id)
+                 UPDATE notification.delivery SET dispatch = NULL, next_attempt_at = now() + interval '1 minute' WHERE dispatch IS NOT NULL";
+    post.app.db.execute(apart).await.unwrap();
+    assert_eq!(post.messages(patient).await[0]["status"], "pending");
+    post.told(patient, &["sent"]).await;
+    assert_eq!(server.taken().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +203,7 @@ async fn two_replicas_send_each_message_once() {
         post.booked(patient).await;
     }
     eventually("all messages to be sent", async || {
-        let sent = "SELECT count(*) FROM notification.delivery WHERE status = 'sent'";
+        let sent = "SELECT count(*) FROM notification.message WHERE status = 'sent'";
         (post.app.db.value::<i64>(sent).await.unwrap() == 60).then_some(())
     })
     .await;
