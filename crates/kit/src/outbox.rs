@@ -2,6 +2,7 @@
 
 use hospital_contracts::DomainEvent;
 use hospital_types::EventId;
+use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
 use crate::{
@@ -9,11 +10,16 @@ use crate::{
     sql,
 };
 
+/// An event as text: a tree of its members would be made only to be written out and dropped.
+fn payload<E: DomainEvent>(event: &E) -> Json<Box<RawValue>> {
+    Json(serde_json::value::to_raw_value(event).expect("events are plain data"))
+}
+
 /// Queues an event behind the changes that it tells of. Queue it after the statement that locks its aggregate, so that the events of
 /// one aggregate are numbered in the order of its changes.
 pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
     let id = EventId::new();
-    let payload = serde_json::to_value(event).expect("events are plain data");
+    let payload = payload(event);
     let unit = tx.unit().clone();
     tx.write(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
@@ -24,7 +30,7 @@ pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
         event.aggregate(),
         event.version(),
         event.subject(),
-        Json(payload),
+        payload,
         unit.traceparent,
         unit.name,
         unit.actor.subject,
@@ -40,10 +46,6 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
     }
     let unit = tx.unit().clone();
     let ids: Vec<EventId> = events.iter().map(|_| EventId::new()).collect();
-    let payloads: Vec<_> = events
-        .iter()
-        .map(|e| Json(serde_json::to_value(e).expect("events are plain data")))
-        .collect();
     tx.write(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
          SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, $3::text, $4::text, $5::text
@@ -59,14 +61,13 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
         events.iter().map(E::aggregate).collect::<Vec<_>>(),
         events.iter().map(E::version).collect::<Vec<_>>(),
         events.iter().map(E::subject).collect::<Vec<_>>(),
-        payloads,
+        events.iter().map(payload).collect::<Vec<_>>(),
     ));
     tx.mark_appended();
 }
 
 /// Events of several commands that are done together, each with the actor and the trace of its own, in one statement.
 pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
-    let payload = |e: &E| Json(serde_json::to_value(e).expect("events are plain data"));
     let name = tx.unit().name;
     tx.write(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
@@ -145,7 +146,6 @@ pub fn append_each_statement<R, E: DomainEvent>(
     along: Vec<i64>,
     sql: &'static str,
 ) {
-    let payload = |e: &E| Json(serde_json::to_value(e).expect("events are plain data"));
     let aggregates: Vec<_> = events.iter().map(|(e, _)| e.aggregate()).collect();
     let behind = |(place, aggregate)| {
         let rest = aggregates.iter().skip(place + 1);
@@ -178,7 +178,7 @@ pub fn append_statement<R, E: DomainEvent>(
     sql: &'static str,
 ) -> EventId {
     let id = EventId::new();
-    let payload = serde_json::to_value(event).expect("events are plain data");
+    let payload = payload(event);
     let unit = tx.unit().clone();
     tx.write(sql!(
         sql,
@@ -188,7 +188,7 @@ pub fn append_statement<R, E: DomainEvent>(
         event.aggregate(),
         event.version(),
         event.subject(),
-        Json(payload),
+        payload,
         unit.traceparent,
         unit.name,
         unit.actor.subject,

@@ -318,14 +318,15 @@ const SETTINGS: &str = "SET enable_seqscan = off; SET statement_timeout = '10min
 /// one more index probe and stalls nothing. Transactions in the new snapshot that are still running are left for the next difference.
 const FETCH: &str = "
     WITH bounds AS MATERIALIZED (
-        SELECT snapshot AS saved, coalesce($1::text::pg_snapshot, pg_current_snapshot()) AS fresh FROM outbox_relay
+        SELECT saved, saved::text AS saved_text, fresh, fresh::text AS fresh_text
+        FROM (SELECT snapshot AS saved, coalesce($1::text::pg_snapshot, pg_current_snapshot()) AS fresh FROM outbox_relay OFFSET 0) AS snapshots
     ), changed AS (
         SELECT * FROM outbox WHERE xid >= (SELECT pg_snapshot_xmax(saved) FROM bounds)
         UNION ALL
         SELECT * FROM outbox WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip(saved) FROM bounds))
     )
     SELECT c.seq, c.event_id, c.topic, c.event_type, c.aggregate, c.subject, c.payload::text AS payload, c.traceparent,
-           c.created_at, b.fresh::text AS snapshot, b.saved::text AS saved
+           c.created_at, b.fresh_text AS snapshot, b.saved_text AS saved
     FROM changed c, bounds b
     WHERE pg_visible_in_snapshot(c.xid, b.fresh) AND c.seq > $2
     ORDER BY c.seq
