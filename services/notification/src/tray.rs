@@ -158,7 +158,7 @@ mod tests {
     fn dispatches_leave_whole() {
         let tray = Arc::new(Tray::default());
         tray.promise().keep(vec![dispatch(5), dispatch(2), dispatch(2), dispatch(1)]);
-        let mut sizes = || tray.take(4).iter().map(|d| d.messages.len()).collect::<Vec<_>>();
+        let sizes = || tray.take(4).iter().map(|d| d.messages.len()).collect::<Vec<_>>();
         assert_eq!(sizes(), [5]);
         assert_eq!(sizes(), [2, 2]);
         assert_eq!(sizes(), [1]);

@@ -11,6 +11,7 @@ use hospital_types::{NotificationId, Sensitive};
 use jiff::Timestamp;
 use lettre::{
     Message,
+    address::Envelope,
     message::{Mailbox as Address, header::ContentType},
 };
 
@@ -73,7 +74,11 @@ impl Letterhead {
             .parse()
             .map_err(|_| NotSent::Never("the address is malformed".to_owned()))?;
         let date = std::time::SystemTime::from(message.created_at);
+        // Given here, it is not read out of the headers again.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
+            .map_err(|_| NotSent::Never("the message has no recipient".to_owned()))?;
         Message::builder()
+            .envelope(envelope)
             .from(self.from.clone())
             .to(to)
             .date(date)
