@@ -161,8 +161,6 @@ impl Consume for Notifications {
                 _ => messages.extend(self.message(event)?),
             }
         }
-        // Whoever is to be told is somebody to know how to reach, even when their registration was never heard of.
-        wanted.extend(messages.iter().map(|message| (message.patient, 1)));
         store::want_contacts(tx, &wanted);
         let place = self.tray.promise();
         let dispatches = store::insert_deliveries(tx, messages, place.room).await?;

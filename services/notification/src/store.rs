@@ -17,12 +17,13 @@ use crate::message::{Delivery, Message};
 
 /// Queues the wish for contact points of at least these versions.
 pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
+    if wanted.is_empty() {
+        return;
+    }
     let (patients, versions): (Vec<PatientId>, Vec<i32>) = wanted.iter().copied().unzip();
     tx.write(sql!(
         "INSERT INTO contact AS c (patient_id, wanted_version)
          SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version)
-         -- Most are known, and a conflict would lock their rows for nothing.
-         WHERE NOT EXISTS (SELECT FROM contact k WHERE k.patient_id = w.patient_id AND k.wanted_version >= w.version)
          GROUP BY 1 ORDER BY 1
          ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now()
          WHERE c.wanted_version < excluded.wanted_version",
@@ -47,8 +48,9 @@ pub(crate) struct Dispatch {
 /// How many messages go into one dispatch: what a crash may send twice.
 const DISPATCH: usize = 128;
 
-/// Writes new messages, all in one statement. Up to `room` of them whose contact point is known are claimed for this process at once, in
-/// dispatches, and given back to be sent when all of this is committed; the others are due.
+/// Writes new messages, and the wish for contact points that nobody has asked for yet, all in one statement. Up to `room` messages whose contact
+/// point is known are claimed for this process at once, in dispatches, and given back to be sent when all of this is committed; the others
+/// are due.
 pub(crate) async fn insert_deliveries(
     tx: &mut Tx<Poison>,
     messages: Vec<Message>,
@@ -61,16 +63,24 @@ pub(crate) async fn insert_deliveries(
     let ids: Vec<DispatchId> = messages.chunks(DISPATCH).map(|_| DispatchId::new()).collect();
     let rows = tx
         .read(sql!(
-            "WITH written AS (
-                 INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
-                                       attempts, next_attempt_at, created_at, dispatch)
-                 SELECT m.id, m.event_id, m.kind, 'email', CASE WHEN known.now THEN c.email END, m.patient_id, m.appointment_id, m.bill_id,
-                        m.subject, m.body, 'pending', known.now::integer, CASE WHEN known.now THEN 'infinity' ELSE now() END,
-                        $9::timestamptz, CASE WHEN known.now THEN ($11::uuid[])[(m.place - 1) / $12 + 1] END
+            "WITH input AS MATERIALIZED (
+                 SELECT m.*, c.email, c.patient_id IS NULL AS stranger,
+                        coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now
                  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[]) WITH ORDINALITY
                       AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
                  LEFT JOIN contact c ON c.patient_id = m.patient_id
-                 CROSS JOIN LATERAL (SELECT coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now) AS known
+             ), strangers AS (
+                 -- Whoever is to be told is somebody to know how to reach, even when their registration was never heard of.
+                 INSERT INTO contact (patient_id, wanted_version)
+                 SELECT DISTINCT patient_id, 1 FROM input WHERE stranger ORDER BY patient_id
+                 ON CONFLICT ON CONSTRAINT contact_of DO NOTHING
+             ), written AS (
+                 INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
+                                       attempts, next_attempt_at, created_at, dispatch)
+                 SELECT i.id, i.event_id, i.kind, 'email', CASE WHEN i.now THEN i.email END, i.patient_id, i.appointment_id, i.bill_id,
+                        i.subject, i.body, 'pending', i.now::integer, CASE WHEN i.now THEN 'infinity' ELSE now() END, $9::timestamptz,
+                        CASE WHEN i.now THEN ($11::uuid[])[(i.place - 1) / $12 + 1] END
+                 FROM input i
                  ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING
                  RETURNING id, recipient, dispatch
              ), taken AS (

@@ -1,7 +1,7 @@
 //! What every request passes: its trace, its log line, its metrics, the limits, and a task of its own.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use utoipa::openapi::OpenApi;
 
@@ -41,13 +41,32 @@ pub struct Edge {
     slots: Arc<Semaphore>,
     authority: Arc<Authority>,
     handlers: TaskTracker,
+    shed: Arc<Mutex<Shed>>,
+}
+
+/// Requests that were shed since the log last told of any. A line for each would cost those that were let in a tenth of their processor.
+#[derive(Default)]
+struct Shed {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Shed {
+    fn note(&mut self) {
+        self.count += 1;
+        if self.told.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            let count = std::mem::take(&mut self.count);
+            tracing::warn!(target: "http", count, "too many requests are under way: some are told to come again");
+            self.told = Some(Instant::now());
+        }
+    }
 }
 
 impl Edge {
     /// `handlers` tracks the requests under way: a stop waits for it.
     pub fn new(settings: EdgeSettings, authority: Arc<Authority>, handlers: TaskTracker) -> Self {
         let slots = Arc::new(Semaphore::new(settings.in_flight_max));
-        Self { settings, slots, authority, handlers }
+        Self { settings, slots, authority, handlers, shed: Arc::default() }
     }
 
     /// Puts the edge around a service's routes, and beside them what every service answers.
@@ -71,7 +90,9 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
         .map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
     request.extensions_mut().insert(Arc::clone(&edge.authority));
 
-    let response = trace.clone().scope(edge.admit(request, next)).await;
+    let slot = Arc::clone(&edge.slots).try_acquire_owned().ok();
+    let shed = slot.is_none();
+    let response = trace.clone().scope(edge.answer(slot, request, next)).await;
 
     let mut response = trace.clone().scope(async { complete(response) }).await;
     let status = response.status();
@@ -89,6 +110,9 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
         ("status", status.as_u16().to_string()),
     ];
     metrics::histogram!("http_request_duration_seconds", &labels).record(elapsed);
+    if shed {
+        return response;
+    }
     tracing::info!(
         target: "http",
         traceparent = trace.traceparent(),
@@ -108,10 +132,18 @@ fn set(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
 }
 
 impl Edge {
-    /// Runs the handler in a task of its own, so that a client that goes away does not cancel a transaction half-way.
-    async fn admit(self, request: Request, next: Next) -> Response {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+    /// Runs the handler in a task of its own, so that a client that goes away does not cancel a transaction half-way. Without a slot there is no
+    /// room for it.
+    async fn answer(
+        self,
+        slot: Option<OwnedSemaphorePermit>,
+        request: Request,
+        next: Next,
+    ) -> Response {
+        let Some(slot) = slot else {
             metrics::counter!("http_requests_shed_total").increment(1);
+            // Nothing that holds it can panic halfway.
+            self.shed.lock().unwrap_or_else(PoisonError::into_inner).note();
             return Problem::new(
                 503,
                 "overloaded",
