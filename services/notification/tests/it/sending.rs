@@ -192,6 +192,31 @@ async fn a_message_whose_dispatch_came_apart_while_it_was_sent_is_marked_by_itse
     assert_eq!(server.taken().len(), 1);
 }
 
+#[tokio::test]
+async fn a_large_batch_leaves_in_dispatches_of_128() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    // Holds the consumer, so that what comes meanwhile is one batch.
+    let hold = "BEGIN; LOCK TABLE notification.inbox; SELECT pg_sleep(3); COMMIT";
+    let tell = async {
+        for _ in 0..300 {
+            post.booked(patient).await;
+        }
+    };
+    let (held, ()) = tokio::join!(post.app.db.execute(hold), tell);
+    held.unwrap();
+    eventually("all messages to be sent", async || {
+        let sent = "SELECT count(*) FROM notification.message WHERE status = 'sent' AND sent_at IS NOT NULL";
+        (post.app.db.value::<i64>(sent).await.unwrap() == 301).then_some(())
+    })
+    .await;
+    let largest = "SELECT max(n) FROM (SELECT count(*) AS n FROM notification.delivery GROUP BY dispatch) AS d";
+    assert_eq!(post.app.db.value::<i64>(largest).await.unwrap(), 128);
+    assert_eq!(post.mailbox().len(), 301);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_send_each_message_once() {
     let server = MailServer::start(&[Mood::Accepts]).await;
