@@ -8,5 +8,5 @@ pub mod mail_server;
 
 pub use app::{Replica, Response, TestApp, bus_apart, read};
 pub use database::{TestDb, database_from, empty_database};
-pub use eventually::{eventually, eventually_within};
+pub use eventually::{eventually, eventually_within, make_topics};
 pub use kafka::{Kafka, KafkaMode};

@@ -3,9 +3,10 @@
 use std::process::{Command, Stdio};
 
 use hospital_kit::{
-    bus::{Bus, TopicSpec, kafka::KafkaBus},
+    bus::{TopicSpec, kafka::KafkaBus},
     config::{BusConfig, BusKind},
 };
+use hospital_testkit::make_topics;
 use serde_json::Value;
 
 use super::one_broker;
@@ -20,7 +21,8 @@ async fn a_topic_on_kafka_that_is_not_as_the_settings_say_is_told_before_anythin
         ..BusConfig::default()
     };
     let topic = TopicSpec { name: "bill.generated".to_owned(), partitions: 3, retention: None };
-    KafkaBus::new(&config, "test").unwrap().ensure_topics(&[topic]).await.unwrap();
+    let bus = KafkaBus::new(&config, "test").unwrap();
+    make_topics(&bus, &[topic]).await;
     let up = |name: &str, value: &str| {
         let dir = tempfile::tempdir().unwrap();
         let output = Command::new(HOSPITAL)

@@ -112,17 +112,35 @@ fn producer(settings: &ClientConfig) -> Result<FutureProducer, BusError> {
     settings
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        .set("message.timeout.ms", "300000")
-        .set("linger.ms", "2")
         // Java's own partitioner, so that other producers' keys find the same partition.
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.messages", "200000");
+        .set("partitioner", "murmur2_random");
+    tune(
+        &mut settings,
+        &[
+            ("message.timeout.ms", "300000"),
+            ("linger.ms", "2"),
+            ("queue.buffering.max.messages", "200000"),
+        ],
+    );
     settings.create().map_err(|e| failed(&e))
+}
+
+/// Sets what is a matter of pace unless `bus.properties` says otherwise; what correctness rests on is not asked there.
+fn tune(settings: &mut ClientConfig, defaults: &[(&str, &str)]) {
+    for (name, value) in defaults {
+        if settings.get(name).is_none() {
+            settings.set(*name, *value);
+        }
+    }
 }
 
 fn failed(e: &KafkaError) -> BusError {
     use RDKafkaErrorCode as Code;
-    match e.rdkafka_error_code() {
+    let code = match e {
+        KafkaError::AdminOp(code) => Some(*code),
+        e => e.rdkafka_error_code(),
+    };
+    match code {
         Some(
             Code::MessageSizeTooLarge
             | Code::TopicAuthorizationFailed
@@ -204,7 +222,10 @@ impl Bus for KafkaBus {
                 .set("retention.ms", retention)
             })
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(Timeout::After(CALL)));
+        // A client that met the brokers before they had a controller waits for one that it does not look for: a fresh client, soon, finds it.
+        let options = AdminOptions::new()
+            .operation_timeout(Some(Timeout::After(CALL)))
+            .request_timeout(Some(Timeout::After(CALL + Duration::from_secs(1))));
         for made in admin.create_topics(&wanted, &options).await.map_err(|e| failed(&e))? {
             match made {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

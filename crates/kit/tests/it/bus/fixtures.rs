@@ -11,7 +11,7 @@ use hospital_kit::{
     bus::{Consumer, Received, Record, SharedBus, TopicSpec, kafka::KafkaBus, postgres},
     config::{BusConfig, BusKind},
 };
-use hospital_testkit::{Kafka, KafkaMode, TestDb, database_from};
+use hospital_testkit::{Kafka, KafkaMode, TestDb, database_from, make_topics};
 use rdkafka::mocking::MockCluster;
 
 /// Where a bus is, and how another process would open it.
@@ -79,7 +79,7 @@ impl Place {
             made.recv().unwrap();
         } else {
             let spec = TopicSpec { name: name.to_owned(), partitions, retention: None };
-            self.open().ensure_topics(&[spec]).await.unwrap();
+            make_topics(&*self.open(), &[spec]).await;
         }
     }
 }

@@ -169,6 +169,10 @@ pub(crate) async fn a_bus_that_is_away_says_so_and_does_not_hang(place: Place) {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(bus.publish(vec![record("t", "k", "v")]).await.is_err());
     assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+    let spec = TopicSpec { name: "t".to_owned(), partitions: 1, retention: None };
+    let (started, made) = (Instant::now(), bus.ensure_topics(&[spec]).await);
+    assert!(matches!(made, Err(BusError::Unavailable(_))), "worth another try: {made:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 /// Kafka sees to this by itself.
