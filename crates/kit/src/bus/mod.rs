@@ -123,8 +123,9 @@ pub trait Consumer: Send {
     /// batch is no error. What was returned is not returned again by this member unless it is rewound or reassigned.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Received>, BusError>;
 
-    /// Stores, durably, that everything up to and including these records is done. [`BusError::Revoked`] when a partition of
-    /// theirs went to another member meanwhile.
+    /// Stores that everything up to and including these records is done. A bus may send it a moment later, together with what follows, at
+    /// the latest when a partition is given up or the member leaves; after a crash what was not sent comes again.
+    /// [`BusError::Revoked`] when a partition of theirs went to another member meanwhile.
     async fn commit(&mut self, done: &[Received]) -> Result<(), BusError>;
 
     /// Returns to the last committed offsets: what was polled and not committed comes again.

@@ -12,10 +12,11 @@ use rdkafka::{
     consumer::{
         BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer,
     },
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::sync::mpsc;
 
-use super::{BusError, CALL, Consumer, Received, blocking, failed, received};
+use super::{BusError, CALL, Consumer, Received, blocking, failed, received, tune};
 
 /// Tells a member which partitions were taken from it.
 struct Context {
@@ -59,15 +60,22 @@ impl Member {
         settings
             .set("group.id", group)
             .set("group.protocol", "classic")
-            .set("enable.auto.commit", "false")
+            // What is stored is what is done; it is sent on its own, and when partitions are given up or the member leaves.
+            .set("enable.auto.commit", "true")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "1000")
-            .set("max.poll.interval.ms", "600000")
-            .set("fetch.wait.max.ms", "50")
-            .set("topic.metadata.refresh.interval.ms", "5000");
+            .set("isolation.level", "read_committed");
+        tune(
+            &mut settings,
+            &[
+                ("auto.commit.interval.ms", "100"),
+                ("session.timeout.ms", "10000"),
+                ("heartbeat.interval.ms", "1000"),
+                ("max.poll.interval.ms", "600000"),
+                ("fetch.wait.max.ms", "250"),
+                ("topic.metadata.refresh.interval.ms", "5000"),
+            ],
+        );
         let (revoked, revocations) = mpsc::unbounded_channel();
         let consumer: StreamConsumer<Context> =
             settings.create_with_context(Context { revoked }).map_err(|e| failed(&e))?;
@@ -122,16 +130,16 @@ impl Consumer for Member {
         if next.keys().any(|partition| revoked.contains(partition)) {
             return Err(BusError::Revoked);
         }
-        let consumer = Arc::clone(self.consumer());
-        blocking(move || {
-            let mut list = TopicPartitionList::new();
-            for ((topic, partition), offset) in &next {
-                list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                    .map_err(|e| failed(&e))?;
-            }
-            consumer.commit(&list, CommitMode::Sync).map_err(|e| failed(&e))
-        })
-        .await
+        let mut list = TopicPartitionList::with_capacity(next.len());
+        for ((topic, partition), offset) in &next {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(|e| failed(&e))?;
+        }
+        match self.consumer().store_offsets(&list) {
+            // Taken away since the last poll.
+            Err(KafkaError::StoreOffset(RDKafkaErrorCode::State)) => Err(BusError::Revoked),
+            other => other.map_err(|e| failed(&e)),
+        }
     }
 
     async fn rewind(&mut self) -> Result<(), BusError> {
@@ -140,6 +148,10 @@ impl Consumer for Member {
             let assigned = consumer.assignment().map_err(|e| failed(&e))?;
             if assigned.count() == 0 {
                 return Ok(());
+            }
+            match consumer.commit_consumer_state(CommitMode::Sync) {
+                Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+                Err(e) => return Err(failed(&e)),
             }
             let committed = consumer.committed_offsets(assigned, CALL).map_err(|e| failed(&e))?;
             for element in committed.elements() {
