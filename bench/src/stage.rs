@@ -39,7 +39,7 @@ pub(crate) struct Open {
 }
 
 /// The services work something off while they use more than this share of a processor.
-const BUSY: f64 = 0.05;
+const BUSY: f64 = 0.1;
 const SETTLING_MAX: Duration = Duration::from_secs(180);
 
 impl Open {
@@ -65,6 +65,7 @@ impl Open {
 
 const SEED: &str = "seed";
 pub(crate) const RUN: &str = "run";
+const HISTORY: &str = "history";
 pub(crate) const BASELINE: &str = "baseline";
 
 impl Stage {
@@ -129,23 +130,27 @@ impl Stage {
         if kafka.is_some() {
             setup::fill(&self.program, &url, self.size).await?;
         }
-        let mut open = self.opened(platform).await?;
+        let mut open = self.opened(platform, url).await?;
         open.kafka = kafka.map(Kafka::pid).transpose()?;
         Ok(open)
     }
 
-    /// Opens one on ten years of history.
-    pub(crate) async fn open_with_history(&self, appointments: u64) -> anyhow::Result<Open> {
-        self.copy_seed().await?;
-        let url = self.cluster.owner_url(RUN);
-        let took = history::fill(&url, appointments).await?;
+    /// Makes a database with ten years of history.
+    pub(crate) async fn fill_history(&self, appointments: u64) -> anyhow::Result<()> {
+        self.make_seed().await?;
+        database::create(&self.admin_url(), HISTORY, Some(SEED)).await?;
+        let took = history::fill(&self.cluster.owner_url(HISTORY), appointments).await?;
         note(&format!("filled in {:.0} s", took.as_secs_f64()));
-        let platform = self.program.start(&url, None)?;
-        self.opened(platform).await
+        Ok(())
     }
 
-    async fn opened(&self, platform: Platform) -> anyhow::Result<Open> {
-        let url = self.cluster.owner_url(RUN);
+    /// Opens a platform on the history itself; a copy would not fit into memory beside it.
+    pub(crate) async fn open_history(&self) -> anyhow::Result<Open> {
+        let url = self.cluster.owner_url(HISTORY);
+        self.opened(self.program.start(&url, None)?, url).await
+    }
+
+    async fn opened(&self, platform: Platform, url: String) -> anyhow::Result<Open> {
         let world = Rc::new(setup::world(&self.program, &url).await?);
         let open = Open { platform, world, kafka: None, url, addresses: self.program.addresses() };
         open.settle().await?;
