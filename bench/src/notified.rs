@@ -1,6 +1,11 @@
 //! How long after a booking its patient is told, at a given rate.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
@@ -18,6 +23,9 @@ use crate::{
 
 /// Appointments, and when their bookings were due.
 type Booked = Rc<RefCell<Vec<(Uuid, Instant)>>>;
+
+/// How long a message may take before it counts as never sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Books and remembers.
 struct Remembering {
@@ -65,22 +73,35 @@ pub(crate) async fn run(
     let ids: Vec<Uuid> = counted.iter().map(|(id, _)| *id).collect();
     // One clock: the services, PostgreSQL and this run on one machine.
     let (now, wall) = (Instant::now(), setup::now());
-    let client = database::connect(&open.url).await?;
-    let sent: std::collections::HashMap<Uuid, i64> = client
-        .query(
-            "SELECT appointment_id, (extract(epoch FROM sent_at) * 1000000)::bigint FROM notification.message
-             WHERE appointment_id = ANY ($1) AND kind = 'appointment-booked' AND sent_at IS NOT NULL",
-            &[&ids],
-        )
-        .await?
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
+    let sent = all_sent(open, &ids).await?;
     let mut all = histogram();
     for (id, due) in counted {
         let sent = sent.get(id).with_context(|| format!("nobody was told of appointment {id}"))?;
         let due = wall.as_microsecond() - i64::try_from((now - *due).as_micros())?;
-        record(&mut all, std::time::Duration::from_micros(u64::try_from(sent - due).unwrap_or(0)));
+        record(&mut all, Duration::from_micros(u64::try_from(sent - due).unwrap_or(0)));
     }
     Ok(all)
+}
+
+/// When each appointment's patient was told, in microseconds since the epoch. Waits for those that are late: quiet processors may be waiting
+/// themselves.
+async fn all_sent(open: &Open, ids: &[Uuid]) -> anyhow::Result<HashMap<Uuid, i64>> {
+    let client = database::connect(&open.url).await?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sent: HashMap<Uuid, i64> = client
+            .query(
+                "SELECT appointment_id, (extract(epoch FROM sent_at) * 1000000)::bigint FROM notification.message
+                 WHERE appointment_id = ANY ($1) AND kind = 'appointment-booked' AND sent_at IS NOT NULL",
+                &[&ids],
+            )
+            .await?
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        if sent.len() >= ids.len() || Instant::now() > deadline {
+            return Ok(sent);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
