@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use hospital_testkit::{
-    eventually,
+    eventually, eventually_within,
     mail_server::{MailServer, Mood, header},
 };
 
@@ -139,7 +141,7 @@ async fn what_a_dead_sender_had_claimed_is_sent_by_another_when_its_time_is_over
                    SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, recipient, patient_id, subject, body, 'pending', 1,
                           now() + interval '1 minute', created_at FROM notification.message";
     post.app.db.execute(claimed).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(post.mailbox().len(), 1);
     let over = "UPDATE notification.delivery SET next_attempt_at = now() WHERE status = 'pending'";
     post.app.db.execute(over).await.unwrap();
@@ -165,7 +167,7 @@ async fn the_messages_of_a_dead_process_are_sent_by_another_when_its_time_is_ove
                 INSERT INTO notification.dispatch (id, deliveries, lapses_at)
                 SELECT dispatch, array_agg(id), now() + interval '1 minute' FROM left_behind GROUP BY dispatch";
     post.app.db.execute(left).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(post.mailbox().len(), 1);
     let over = "UPDATE notification.dispatch SET lapses_at = now() WHERE sent_at IS NULL";
     post.app.db.execute(over).await.unwrap();
@@ -237,4 +239,40 @@ async fn two_replicas_send_each_message_once() {
         letters.iter().map(|l| header(l, "Message-ID")).collect();
     assert_eq!((letters.len(), ids.len()), (60, 60));
     drop(replica);
+}
+
+/// Plans are made while a new database has few messages of which hardly one waits, and PostgreSQL counts again only after a while.
+#[tokio::test]
+async fn a_flood_into_a_new_database_is_sent_by_an_index() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    let messages = async |count: u32, status: &str| {
+        let sql = format!(
+            "INSERT INTO notification.delivery (id, event_id, kind, channel, patient_id, subject, body, status, created_at)
+             SELECT gen_random_uuid(), gen_random_uuid(), 'bill-issued', 'email', '{patient}', 'A bill', 'Hello', '{status}', now()
+             FROM generate_series(1, {count})"
+        );
+        post.app.db.execute(&sql).await.unwrap();
+    };
+    let all_sent = async || {
+        eventually_within(Duration::from_secs(30), "all messages to be sent", async || {
+            let left = "SELECT count(*) FROM notification.message WHERE status = 'pending'";
+            (post.app.db.value::<i64>(left).await.unwrap() == 0).then_some(())
+        })
+        .await;
+    };
+    messages(400, "undeliverable").await;
+    post.app.db.execute("ANALYZE notification.delivery").await.unwrap();
+    messages(1, "pending").await;
+    all_sent().await;
+    let before = post.app.db.searches("delivery_id").await.unwrap();
+    messages(2000, "pending").await;
+    all_sent().await;
+    // Each is taken and marked by its id.
+    eventually("each to be looked up twice", async || {
+        (post.app.db.searches("delivery_id").await.unwrap() >= before + 4000).then_some(())
+    })
+    .await;
 }
