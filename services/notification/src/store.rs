@@ -269,8 +269,8 @@ pub(crate) async fn mark(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// A statement each, sent together, so that each looks by the id's index. One statement for all was planned while the table was empty, and until
-/// PostgreSQL had counted it read the whole table for each of them: the first busy minute of a new database sent nothing.
+/// A statement each, sent together, so that each looks by the id's index. One statement for all, planned while there were few messages, read the
+/// whole table for each of them until PostgreSQL had counted again: a new database's first busy minute sent nothing.
 fn mark_alone(tx: &mut Tx<Infallible>, mark: &Mark) {
     tx.write(sql!(
         "UPDATE delivery d SET status = $2, error = $3, version = d.version + 1, dispatch = NULL,
