@@ -11,7 +11,6 @@ use crate::{database, runs::note};
 
 /// How many statements the filling is cut into.
 const STEPS: i64 = 20;
-const OVERLAP: &str = "reservation_no_overlap";
 
 /// Half an hour each. The k-th appointments of all practitioners are at one time, with as many different patients, so nobody is in two
 /// places at once. The seeded patients are among the million.
@@ -31,29 +30,32 @@ const ROWS: &str = "
                                          created_at, updated_at)
     SELECT id, 4, patient, practitioner, starts_at, ends_at, 'completed', 'visit', false, starts_at - interval '14 days', ends_at FROM filling;
     INSERT INTO appointment.reservation (appointment_id, resource_id, during)
-    SELECT id, resource, tstzrange(starts_at, ends_at) FROM filling, LATERAL (VALUES (practitioner), (patient)) AS both_of (resource);
+    SELECT id, resource, tstzrange(starts_at, ends_at) * tstzrange(year, year + interval '1 year')
+    FROM filling, LATERAL (VALUES (practitioner), (patient)) AS both_of (resource),
+        generate_series(date_trunc('year', starts_at), ends_at - interval '1 microsecond', '1 year') AS year;
     INSERT INTO appointment.history (appointment_id, version, at, actor, from_status, to_status, starts_at, ends_at)
     SELECT id, 1, starts_at - interval '14 days', 'filler', NULL, 'booked', starts_at, ends_at FROM filling;
     DROP TABLE filling";
 
-/// Fills. The exclusion constraint is made anew behind the rows, which checks them all.
+/// The exclusion constraints, one for each year: what drops them all and what makes them all again.
+const CONSTRAINTS: &str = "
+    SELECT string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname), ';'),
+           string_agg(format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)), ';')
+    FROM pg_constraint WHERE contype = 'x' AND conrelid IN (SELECT relid FROM pg_partition_tree('appointment.reservation'))";
+
+/// Fills. The exclusion constraints are made anew behind the rows, which checks them all.
 pub(crate) async fn fill(url: &str, appointments: u64) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let client = database::connect(url).await?;
-    let definition: String = client
-        .query_one(
-            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = $1",
-            &[&OVERLAP],
-        )
-        .await
-        .context("looking for the exclusion constraint")?
-        .get(0);
     client
-        .batch_execute(&format!(
-            "SET synchronous_commit = off; SET maintenance_work_mem = '1GB'; SET work_mem = '256MB'; SET jit = off;
-             ALTER TABLE appointment.reservation DROP CONSTRAINT {OVERLAP}"
-        ))
+        .batch_execute(
+            "SET synchronous_commit = off; SET maintenance_work_mem = '1GB'; SET work_mem = '256MB'; SET jit = off; SET timezone = 'UTC'",
+        )
         .await?;
+    let constraints =
+        client.query_one(CONSTRAINTS, &[]).await.context("looking for constraints")?;
+    let (drop_all, make_all): (String, String) = (constraints.get(0), constraints.get(1));
+    client.batch_execute(&drop_all).await?;
     let all = i64::try_from(appointments)?;
     for step in 0..STEPS {
         let (from, to) = (all * step / STEPS, all * (step + 1) / STEPS);
@@ -67,13 +69,8 @@ pub(crate) async fn fill(url: &str, appointments: u64) -> anyhow::Result<Duratio
             ));
         }
     }
-    note("making the exclusion constraint");
-    client
-        .batch_execute(&format!(
-            "SET search_path = appointment, public; ALTER TABLE reservation ADD CONSTRAINT {OVERLAP} {definition}"
-        ))
-        .await
-        .context("making the exclusion constraint")?;
+    note("making the exclusion constraints");
+    client.batch_execute(&make_all).await.context("making the exclusion constraints")?;
     client.batch_execute("VACUUM ANALYZE appointment.appointment").await?;
     client.batch_execute("VACUUM ANALYZE appointment.reservation").await?;
     client.batch_execute("CHECKPOINT").await?;

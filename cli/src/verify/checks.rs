@@ -28,9 +28,10 @@ const CHECKS: [Check; 12] = [
             WHERE lower(during) < busy_until
             UNION ALL
             SELECT 'appointment ' || a.id || ' is ' || a.status || ' and has ' || count(r.*) || ' reservations'
-            FROM appointment.appointment a LEFT JOIN appointment.reservation r
+            FROM appointment.appointment a LEFT JOIN (
+                SELECT appointment_id, resource_id, range_agg(during) AS during FROM appointment.reservation GROUP BY 1, 2) r
                 ON r.appointment_id = a.id AND r.resource_id IN (a.patient_id, a.practitioner_id)
-               AND r.during = tstzrange(a.starts_at, a.ends_at)
+               AND r.during = tstzmultirange(tstzrange(a.starts_at, a.ends_at))
             GROUP BY a.id, a.status
             HAVING count(r.*) <> CASE WHEN a.status IN ('cancelled', 'entered-in-error') THEN 0 ELSE 2 END",
     },

@@ -12,7 +12,11 @@ type Breakage = (&'static str, &'static str);
 const BREAKAGES: [Breakage; 28] = [
     (
         "I1",
-        "ALTER TABLE appointment.reservation DROP CONSTRAINT reservation_no_overlap;
+        "DO $$ DECLARE c record; BEGIN
+             FOR c IN SELECT conrelid::regclass AS year, conname AS name FROM pg_constraint WHERE conname ^@ 'reservation_no_overlap' LOOP
+                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.year, c.name);
+             END LOOP;
+         END $$;
          INSERT INTO appointment.reservation SELECT (jsonb_populate_record(r, jsonb_build_object('appointment_id', gen_random_uuid()))).*
          FROM appointment.reservation r LIMIT 1",
     ),

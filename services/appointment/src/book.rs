@@ -37,7 +37,7 @@ pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Unit)]) -> Vec<App
     store::lock_times(tx, &booked);
     store::insert_appointments(tx, &booked);
     store::insert_appointment_identifiers(tx, &booked);
-    store::insert_reservations(tx, &booked);
+    store::insert_reservations(tx, &booked, BookingRefused::SlotUnavailable);
     let units = || commands.iter().map(|(_, unit)| *unit);
     let steps: Vec<_> = booked.iter().zip(units()).collect();
     store::insert_first_steps(tx, &steps);

@@ -19,7 +19,7 @@ pub async fn cancel(tx: &mut Tx<StepRefused>, cmd: &Cancel) -> Outcome<Appointme
     let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
     let cancelled = appointment.cancel(cmd.by, cmd.reason.clone(), tx.now())?;
     store::update_appointment(tx, &cancelled);
-    store::delete_reservations(tx, cancelled.id);
+    store::delete_reservations(tx, &appointment);
     store::insert_step(tx, &cancelled, Some(appointment.status), Some(&cmd.reason));
     outbox::append(tx, &AppointmentCancelled { facts: cancelled.facts(), by: cmd.by });
     Ok(cancelled)

@@ -1,5 +1,7 @@
 //! Moves an appointment to another time.
 
+use std::slice;
+
 use hospital_contracts::appointment::AppointmentRescheduled;
 use hospital_kit::{db::Tx, outbox, outcome::Outcome};
 use hospital_types::AppointmentId;
@@ -13,7 +15,7 @@ pub struct Reschedule {
     pub slot: Slot,
 }
 
-/// Moves both reservations in one statement, so that the appointment's own time does not stand in its way. Both times are locked: two
+/// The reservations go before the new ones come, so that the appointment's own time does not stand in its way. Both times are locked: two
 /// appointments that change places would otherwise wait for each other.
 pub async fn reschedule(
     tx: &mut Tx<StepRefused>,
@@ -22,7 +24,8 @@ pub async fn reschedule(
     let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
     let moved = appointment.reschedule(cmd.slot, tx.actor(), tx.now())?;
     store::lock_times(tx, &[appointment.clone(), moved.clone()]);
-    store::move_reservations(tx, &moved);
+    store::delete_reservations(tx, &appointment);
+    store::insert_reservations(tx, slice::from_ref(&moved), StepRefused::SlotUnavailable);
     store::update_appointment(tx, &moved);
     store::insert_step(tx, &moved, Some(appointment.status), None);
     outbox::append(

@@ -55,6 +55,17 @@ impl Slot {
         self.duration() > LONGEST
     }
 
+    /// What of it lies in each of the calendar years (UTC) that it touches, the earliest first.
+    pub fn by_year(self) -> impl Iterator<Item = Self> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let Self { start, end } = rest?;
+            let next = new_year_after(start).filter(|new_year| *new_year < end);
+            rest = next.map(|start| Self { start, end });
+            Some(Self { start, end: next.unwrap_or(end) })
+        })
+    }
+
     pub fn overlaps(&self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
@@ -62,6 +73,13 @@ impl Slot {
     pub fn starts_before(&self, now: Timestamp) -> bool {
         self.start < now
     }
+}
+
+/// The year's end (UTC), if there is an instant that far ahead.
+fn new_year_after(instant: Timestamp) -> Option<Timestamp> {
+    let year = TimeZone::UTC.to_datetime(instant).year().checked_add(1)?;
+    let new_year = Date::new(year, 1, 1).ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some(new_year.timestamp())
 }
 
 /// The instants between which a local day lies, first inclusive, last exclusive. A day of 23 or 25 hours is as long as it is.
@@ -109,6 +127,24 @@ mod tests {
         let slot = |end| parse("2030-05-17T09:00:00Z", end).unwrap();
         assert!(!slot("2030-05-18T09:00:00Z").is_too_long());
         assert!(slot("2030-05-18T09:00:01Z").is_too_long());
+    }
+
+    #[test]
+    fn a_slot_is_cut_where_a_year_ends() {
+        let slot =
+            |start: &str, end: &str| Slot::stored(start.parse().unwrap(), end.parse().unwrap());
+        let within = slot("2030-12-31T23:00:00Z", "2031-01-01T00:00:00Z");
+        assert_eq!(within.by_year().collect::<Vec<_>>(), [within]);
+        let across = slot("2029-12-31T23:59:59.999999Z", "2032-01-01T00:00:00.000001Z");
+        assert_eq!(
+            across.by_year().collect::<Vec<_>>(),
+            [
+                slot("2029-12-31T23:59:59.999999Z", "2030-01-01T00:00:00Z"),
+                slot("2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"),
+                slot("2031-01-01T00:00:00Z", "2032-01-01T00:00:00Z"),
+                slot("2032-01-01T00:00:00Z", "2032-01-01T00:00:00.000001Z"),
+            ]
+        );
     }
 
     #[test]

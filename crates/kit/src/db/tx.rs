@@ -240,7 +240,8 @@ impl<R> Tx<R> {
     fn refusal_or_broken(&mut self, error: tokio_postgres::Error) -> Failure<R> {
         let refusals = std::mem::take(&mut self.refusals);
         self.violated = constraint_of(&error).map(ToOwned::to_owned);
-        match refusals.into_iter().find(|(name, _)| self.violated.as_deref() == Some(*name)) {
+        let violated = self.violated.as_deref().map(whole);
+        match refusals.into_iter().find(|(name, _)| violated == Some(*name)) {
             Some((_, refused)) => Failure::Refused(refused),
             None => Failure::Broken(broken(self.unit.name, error)),
         }
@@ -272,13 +273,19 @@ impl Drop for Detached {
     }
 }
 
+/// A constraint's name without the partition that it belongs to.
+fn whole(constraint: &str) -> &str {
+    constraint.split_once("__").map_or(constraint, |(whole, _)| whole)
+}
+
 /// A write that waits in the queue.
 pub struct Written<'a, R> {
     tx: &'a mut Tx<R>,
 }
 
 impl<R> Written<'_, R> {
-    /// Turns a violation of the named constraint, at this statement or deferred to the commit, into a refusal.
+    /// Turns a violation of the named constraint, at this statement or deferred to the commit, into a refusal. Partitions have constraints
+    /// of their own, each named as the whole table's would be, then `__` and the partition: they are meant as well.
     pub fn refuse_on(self, constraint: &'static str, refused: R) -> Self {
         self.tx.refusals.push((constraint, refused));
         self

@@ -12,24 +12,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Row, types::Json};
 
 use super::columns;
-use crate::{
-    appointment::Appointment,
-    refused::{StepRefused, Taken},
-    slot::Slot,
-};
+use crate::{appointment::Appointment, refused::Taken, slot::Slot};
 
-pub fn move_reservations(tx: &mut Tx<StepRefused>, appointment: &Appointment) {
+/// Frees the time that the appointment takes up. Saying where it lies keeps PostgreSQL from looking into every year.
+pub fn delete_reservations<R>(tx: &mut Tx<R>, appointment: &Appointment) {
     tx.write(sql!(
-        "UPDATE reservation SET during = tstzrange($2, $3) WHERE appointment_id = $1",
+        "DELETE FROM reservation WHERE appointment_id = $1 AND lower(during) >= $2 AND lower(during) < $3",
         appointment.id,
         appointment.slot.start(),
         appointment.slot.end(),
-    ))
-    .refuse_on("reservation_no_overlap", StepRefused::SlotUnavailable(appointment.taken()));
-}
-
-pub fn delete_reservations<R>(tx: &mut Tx<R>, id: AppointmentId) {
-    tx.write(sql!("DELETE FROM reservation WHERE appointment_id = $1", id));
+    ));
 }
 
 /// One step of the history, with the appointment as it is after it.
@@ -247,9 +239,13 @@ pub async fn free_times(
             "WITH look AS (
                  SELECT tstzrange($3, $4) AS ahead, make_interval(secs => $6) AS duration, least($6, 900) AS grid
              ), busy AS (
-                 SELECT r.during FROM reservation r, look WHERE r.resource_id = $1 AND r.during && look.ahead AND r.appointment_id <> $7
+                 SELECT r.during FROM reservation r
+                 WHERE r.resource_id = $1 AND r.during && tstzrange($3, $4) AND r.appointment_id <> $7
+                   AND lower(r.during) >= date_trunc('year', $3::timestamptz, 'UTC') AND lower(r.during) < $4
                  UNION ALL
-                 SELECT r.during FROM reservation r, look WHERE r.resource_id = $2 AND r.during && look.ahead AND r.appointment_id <> $7
+                 SELECT r.during FROM reservation r
+                 WHERE r.resource_id = $2 AND r.during && tstzrange($3, $4) AND r.appointment_id <> $7
+                   AND lower(r.during) >= date_trunc('year', $3::timestamptz, 'UTC') AND lower(r.during) < $4
              ), gap AS (
                  SELECT $5::timestamptz + make_interval(secs => look.grid * ceil(extract(epoch FROM lower(open) - $5::timestamptz)::float8 / look.grid)) AS opens,
                         upper(open) - look.duration AS closes, look.duration

@@ -9,7 +9,11 @@ use hospital_kit::{
 use hospital_types::{AppointmentId, Sensitive};
 use uuid::Uuid;
 
-use crate::{appointment::Appointment, refused::BookingRefused};
+use crate::{
+    appointment::Appointment,
+    refused::{BookingRefused, Taken},
+    slot::Slot,
+};
 
 /// Locks the time of those who would meet, a day at a time and all in one order, so that a race ends in the exclusion constraint and
 /// never in a deadlock. The locks are numbers: should two of them be the same, somebody waits who need not, and no more.
@@ -98,25 +102,29 @@ pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointments:
     );
 }
 
-pub fn insert_reservations(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
-    let rows: Vec<(&Appointment, Uuid)> = appointments
+/// Takes up the time of those who meet, a row for each of them in each year. `taken` is the refusal of the first whose time is not free.
+pub fn insert_reservations<R>(
+    tx: &mut Tx<R>,
+    appointments: &[Appointment],
+    taken: impl Fn(Box<Taken>) -> R,
+) {
+    let Some(first) = appointments.first() else { return };
+    let rows: Vec<(&Appointment, Uuid, Slot)> = appointments
         .iter()
-        .flat_map(|a| [(a, a.practitioner.uuid()), (a, a.patient.uuid())])
+        .flat_map(|a| a.slot.by_year().map(move |part| (a, part)))
+        .flat_map(|(a, part)| [(a, a.practitioner.uuid(), part), (a, a.patient.uuid(), part)])
         .collect();
-    let statement = tx.write(sql!(
+    tx.write(sql!(
         "INSERT INTO reservation (appointment_id, resource_id, during)
          SELECT r.appointment_id, r.resource_id, tstzrange(r.starts_at, r.ends_at)
          FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
               AS r (appointment_id, resource_id, starts_at, ends_at)",
-        each(&rows, |(a, _)| a.id),
-        each(&rows, |(_, resource)| *resource),
-        each(&rows, |(a, _)| a.slot.start()),
-        each(&rows, |(a, _)| a.slot.end()),
-    ));
-    if let Some(first) = appointments.first() {
-        statement
-            .refuse_on("reservation_no_overlap", BookingRefused::SlotUnavailable(first.taken()));
-    }
+        each(&rows, |(a, ..)| a.id),
+        each(&rows, |(_, resource, _)| *resource),
+        each(&rows, |(.., part)| part.start()),
+        each(&rows, |(.., part)| part.end()),
+    ))
+    .refuse_on("reservation_no_overlap", taken(first.taken()));
 }
 
 /// The first step of the history of appointments, each with who booked it.

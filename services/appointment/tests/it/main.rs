@@ -16,3 +16,4 @@ mod reading;
 mod rollout;
 mod seen_elsewhere;
 mod steps;
+mod years;
