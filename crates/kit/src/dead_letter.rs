@@ -4,7 +4,11 @@
 //! dead-letter topic is a copy for other people's tools. While a letter of an aggregate is open, its later events are set aside behind it, so
 //! that they are applied in their order once it is applied or dropped. `docs/adr/0005` says why.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hospital_contracts::CloudEvent;
 use hospital_types::Actor;
@@ -28,6 +32,9 @@ pub const ONLY_FOR: &str = "replay_group";
 
 /// How long the redelivery of a consumer waits when nothing is due.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// How old what the metrics say of open letters may be.
+const COUNTED_EVERY: Duration = Duration::from_secs(2);
 
 /// The dead-letter topic of a consumer group for a topic.
 pub fn dead_letter_topic(topic: &str, group: &str) -> String {
@@ -264,10 +271,19 @@ impl Sorted<'_, '_> {
     }
 }
 
-/// Applies what is due again, and what waited behind it, until told to stop.
+/// Applies what is due again, and what waited behind it, until told to stop; meanwhile the metrics say how many are open.
 pub async fn run(db: Db, bus: SharedBus, consumer: Arc<dyn Consume>, stop: CancellationToken) {
+    let mut counted: Option<Instant> = None;
     while !stop.is_cancelled() {
-        match round(&db, &bus, &*consumer).await {
+        let ended = async {
+            let dealt_with = round(&db, &bus, &*consumer).await?;
+            if counted.is_none_or(|at| at.elapsed() >= COUNTED_EVERY) {
+                count_open(&db, consumer.group()).await?;
+                counted = Some(Instant::now());
+            }
+            Ok::<_, BuryError>(dealt_with)
+        };
+        match ended.await {
             Ok(n) if n > 0 => {}
             Ok(_) => pause(&stop).await,
             Err(e) => {
@@ -276,6 +292,24 @@ pub async fn run(db: Db, bus: SharedBus, consumer: Arc<dyn Consume>, stop: Cance
             }
         }
     }
+}
+
+/// Tells the metrics what somebody has to look at (`dead`), and what waits for that (`waiting`).
+async fn count_open(db: &Db, group: &'static str) -> Result<(), Broken> {
+    let rows = db
+        .read(sql!(
+            "SELECT count(*) FILTER (WHERE state = 'dead'), count(*) FILTER (WHERE state <> 'dead')
+             FROM dead_letter WHERE consumer = $1 AND closed_at IS NULL",
+            group,
+        ))
+        .await?;
+    let open: (i64, i64) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+    for (state, letters) in [("dead", open.0), ("waiting", open.1)] {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        metrics::gauge!("dead_letters_open", "group" => group, "state" => state)
+            .set(letters as f64);
+    }
+    Ok(())
 }
 
 async fn pause(stop: &CancellationToken) {

@@ -14,7 +14,7 @@ use hospital_kit::{
     dead_letter::{self, ONLY_FOR, dead_letter_topic},
     inbox::{Consume, Poison},
     outcome::Outcome,
-    sql,
+    sql, telemetry,
 };
 use hospital_testkit::{TestDb, eventually};
 use serde_json::{Value, json};
@@ -134,6 +134,21 @@ impl Running {
         .await;
     }
 
+    /// What the metrics say in the end.
+    async fn open_by_the_metrics(&self, dead: usize, waiting: usize) {
+        let wanted = [("dead", dead), ("waiting", waiting)].map(|(state, letters)| {
+            format!(
+                "dead_letters_open{{group=\"{}\",state=\"{state}\"}} {letters}\n",
+                self.steps.group
+            )
+        });
+        eventually("the metrics to tell of the letters", async || {
+            let told = telemetry::metrics_handle().render();
+            wanted.iter().all(|line| told.contains(line)).then_some(())
+        })
+        .await;
+    }
+
     async fn execute(&self, sql: &str) {
         self.database.execute(sql).await.unwrap();
     }
@@ -199,6 +214,7 @@ pub(crate) async fn what_follows_a_dead_letter_of_its_aggregate_waits_and_comes_
     let time = |name: &str| last.header(name).unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(time("dlq_first_time") < time("dlq_last_time"));
     assert_eq!(running.letters().await, ["2 dead", "3 waiting", "4 waiting"]);
+    running.open_by_the_metrics(1, 2).await;
 
     running.steps.mended.store(true, Ordering::Relaxed);
     running.redrive(2).await;
@@ -206,6 +222,7 @@ pub(crate) async fn what_follows_a_dead_letter_of_its_aggregate_waits_and_comes_
         .await;
     assert_eq!(running.steps_of("a").await, ["a1", "a2", "a3", "a4"]);
     assert_eq!(running.letters().await, ["2 applied", "3 applied", "4 applied"]);
+    running.open_by_the_metrics(0, 0).await;
     running.publish(vec![good("a", 5)]).await;
     running.worked_off().await;
     assert_eq!(running.steps_of("a").await, ["a1", "a2", "a3", "a4", "a5"]);
