@@ -1,6 +1,7 @@
 -- Why: looking for what overlaps costs more, the more reservations an index holds, and those of the years before are of no use to a booking
 -- in the coming weeks. Each year has its own index now.
--- Locks: bookings wait while the reservations are copied.
+-- Locks: bookings, moves and cancellations wait while the reservations are copied, or are told to come again: about a minute for each million
+-- appointments, so choose a quiet hour.
 -- The version before works on, with two differences: a time that is taken is a fault to it and not a conflict, and it cannot book across
 -- a New Year (UTC).
 ALTER TABLE reservation RENAME TO reservation_before;
