@@ -1,6 +1,8 @@
 //! What the engineer on call does: dead letters, replays, the loss of the bus, one appointment's journey.
 
-use hospital_testkit::eventually;
+use std::time::Duration;
+
+use hospital_testkit::{eventually, eventually_within};
 use serde_json::{Value, json};
 
 use crate::running::{Platform, client};
@@ -84,16 +86,11 @@ fn parsed(text: &str) -> Value {
 }
 
 async fn letters(platform: &Platform, count: usize) -> Vec<Value> {
-    let started = std::time::Instant::now();
-    loop {
+    eventually_within(Duration::from_secs(90), &format!("{count} letters"), async || {
         let listed = parsed(&platform.must(&["dlq", "list", "--json"]));
-        let listed = listed.as_array().unwrap().clone();
-        if listed.len() == count {
-            return listed;
-        }
-        assert!(started.elapsed().as_secs() < 90, "{count} letters, not {listed:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+        listed.as_array().filter(|letters| letters.len() == count).cloned()
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hospital_testkit::{
-    eventually,
+    eventually, eventually_within,
     mail_server::{MailServer, Mood, header},
 };
 use serde_json::{Value, json};
@@ -195,8 +195,7 @@ async fn while_the_mail_server_or_the_notification_service_is_away_messages_wait
     apart.start_again("notification").await;
     let back = Instant::now();
     apart.verify();
-    let all = tokio::time::timeout(Duration::from_secs(30), sent(&desk)).await;
-    let sent = all.expect("every message is sent within half a minute");
+    let sent = sent(&desk).await;
     recovered("the messages", back.elapsed(), 30);
     let letters = server.taken();
     let mut ids: Vec<&str> = letters.iter().map(|letter| header(letter, "Message-ID")).collect();
@@ -207,13 +206,12 @@ async fn while_the_mail_server_or_the_notification_service_is_away_messages_wait
 
 /// Waits until every message is sent; gives how many there are.
 async fn sent(desk: &Desk) -> usize {
-    loop {
+    eventually_within(Duration::from_secs(30), "every message to be sent", async || {
         let messages = desk.all("notification", "/notifications").await;
-        if !messages.is_empty() && messages.iter().all(|message| message["status"] == "sent") {
-            return messages.len();
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        let all = messages.iter().all(|message| message["status"] == "sent");
+        (all && !messages.is_empty()).then_some(messages.len())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

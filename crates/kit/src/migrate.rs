@@ -78,8 +78,8 @@ impl Schema {
             .map_err(failed)
     }
 
-    /// Answers whether the schema is the one that this code knows. A newer one that only added things is accepted, so that old and new
-    /// replicas run side by side during a roll-out.
+    /// Answers whether the schema is the one that this code knows. A newer one is accepted, so that old and new replicas run side by side
+    /// during a roll-out: migrations keep the version before working.
     pub async fn check(&self, db: &Db) -> Result<(), Broken> {
         let rows = db
             .read(sql!(

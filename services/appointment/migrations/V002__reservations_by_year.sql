@@ -2,8 +2,8 @@
 -- in the coming weeks. Each year has its own index now.
 -- Locks: bookings, moves and cancellations wait while the reservations are copied, or are told to come again: about a minute for each million
 -- appointments, so choose a quiet hour.
--- The version before works on, with two differences: a time that is taken is a fault to it and not a conflict, and it cannot book across
--- a New Year (UTC).
+-- The version before works on, with two differences: a time that is taken is a fault to it and not a conflict, and it can neither book a visit
+-- across a New Year (UTC) nor move one.
 ALTER TABLE reservation RENAME TO reservation_before;
 ALTER TABLE reservation_before DROP CONSTRAINT reservation_once, DROP CONSTRAINT reservation_no_overlap;
 
