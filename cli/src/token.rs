@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use hospital_kit::auth::{Claims, SigningKey};
-use hospital_types::{PatientId, Role, Roles};
+use hospital_types::{PatientId, PractitionerId, Role, Roles};
 
 use crate::platform::PlatformArgs;
 
@@ -22,6 +22,11 @@ pub(crate) struct TokenArgs {
     /// The patient that the bearer is, for the role `patient`
     #[arg(long)]
     patient: Option<PatientId>,
+
+    /// The practitioner that the bearer is, for the role `practitioner`: without it the bearer
+    /// counts as each of them
+    #[arg(long)]
+    practitioner: Option<PractitionerId>,
 
     /// How long the token lasts, such as 30m, 12h or 7d
     #[arg(long, default_value = "12h", value_parser = parse_ttl)]
@@ -57,10 +62,19 @@ pub(crate) fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<(
     if args.roles.contains(&Role::Patient) && args.patient.is_none() {
         bail!("a patient's token needs --patient ID: whom it speaks for");
     }
+    if args.practitioner.is_some() && !args.roles.contains(&Role::Practitioner) {
+        bail!("--practitioner says who has the role practitioner: add --role practitioner");
+    }
     let key = platform.find()?.signing_key;
     let first = args.roles.first().map_or("nobody", |role| role.as_str());
     let subject = args.subject.as_deref().unwrap_or(first);
-    println!("{}", sign_for(&key, subject, &args.roles, args.patient, args.ttl)?);
+    let claims = Claims {
+        subject: subject.to_owned(),
+        roles: Roles::of(&args.roles),
+        patient: args.patient,
+        practitioner: args.practitioner,
+    };
+    println!("{}", sign_for(&key, &claims, args.ttl)?);
     Ok(())
 }
 
@@ -71,24 +85,19 @@ pub(crate) fn sign(
     roles: &[Role],
     patient: Option<PatientId>,
 ) -> anyhow::Result<String> {
-    sign_for(key, subject, roles, patient, Duration::from_secs(12 * 3600))
+    let (subject, roles) = (subject.to_owned(), Roles::of(roles));
+    let claims = Claims { subject, roles, patient, practitioner: None };
+    sign_for(key, &claims, Duration::from_secs(12 * 3600))
 }
 
-fn sign_for(
-    key: &Path,
-    subject: &str,
-    roles: &[Role],
-    patient: Option<PatientId>,
-    ttl: Duration,
-) -> anyhow::Result<String> {
+fn sign_for(key: &Path, claims: &Claims, ttl: Duration) -> anyhow::Result<String> {
     let signer = SigningKey::load(key).with_context(|| {
         format!(
             "cannot read the signing key {}: has `hospital up` run here? (or give --signing-key)",
             key.display()
         )
     })?;
-    let claims = Claims { subject: subject.to_owned(), roles: Roles::of(roles), patient };
-    signer.sign(&claims, ttl).context("cannot sign the token")
+    signer.sign(claims, ttl).context("cannot sign the token")
 }
 
 #[cfg(test)]

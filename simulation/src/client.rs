@@ -43,7 +43,12 @@ impl Client {
             Role::Admin,
             Role::OnCall,
         ];
-        let claims = Claims { subject: caller.to_owned(), roles: Roles::of(&roles), patient: None };
+        let claims = Claims {
+            subject: caller.to_owned(),
+            roles: Roles::of(&roles),
+            patient: None,
+            practitioner: None,
+        };
         let token = key.sign(&claims, Duration::from_secs(24 * 3600))?;
         Ok(Self { http, bases: Arc::new(bases), caller: caller.to_owned(), token })
     }

@@ -13,7 +13,7 @@ use hospital_kit::{
     service::{self, Build, Context},
     telemetry,
 };
-use hospital_types::{EventId, PatientId, Role, Roles};
+use hospital_types::{EventId, PatientId, PractitionerId, Role, Roles};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -220,8 +220,26 @@ impl TestApp {
 
     /// A token for a named subject.
     pub fn sign(&self, subject: &str, roles: &[Role], patient: Option<PatientId>) -> String {
-        let claims = Claims { subject: subject.to_owned(), roles: Roles::of(roles), patient };
-        self.key.sign(&claims, Duration::from_secs(3600)).expect("the key signs")
+        self.sign_claims(&Claims {
+            subject: subject.to_owned(),
+            roles: Roles::of(roles),
+            patient,
+            practitioner: None,
+        })
+    }
+
+    /// A practitioner's own token.
+    pub fn practitioner_token(&self, practitioner: PractitionerId) -> String {
+        self.sign_claims(&Claims {
+            subject: format!("practitioner-{practitioner}"),
+            roles: Roles::of(&[Role::Practitioner]),
+            patient: None,
+            practitioner: Some(practitioner),
+        })
+    }
+
+    fn sign_claims(&self, claims: &Claims) -> String {
+        self.key.sign(claims, Duration::from_secs(3600)).expect("the key signs")
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

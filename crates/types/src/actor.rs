@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::PatientId;
+use crate::{PatientId, PractitionerId};
 
 /// The platform's roles, as they stand in a token's `roles` claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,7 +104,12 @@ pub struct Actor {
     pub roles: Roles,
     /// The patient that a patient's token speaks for.
     pub patient: Option<PatientId>,
+    /// The practitioner that a practitioner's token speaks for, if it says so.
+    pub practitioner: Option<PractitionerId>,
 }
+
+/// Who arranges visits.
+const DESK: Roles = Roles::of(&[Role::FrontDesk, Role::Admin]);
 
 impl Actor {
     /// The platform's own work: consumers, schedulers, the reconciler.
@@ -113,6 +118,7 @@ impl Actor {
             subject: format!("system:{name}"),
             roles: Roles::of(&[Role::Service]),
             patient: None,
+            practitioner: None,
         }
     }
 
@@ -128,11 +134,32 @@ impl Actor {
             None => true,
         }
     }
+
+    /// Whether the visits of `practitioner` are this actor's to work on. To a practitioner who does
+    /// not work at the desk as well, those of others are not. One whose token does not say who they
+    /// are counts as each of them.
+    pub fn may_attend(&self, practitioner: PractitionerId) -> bool {
+        !self.roles.contains(Role::Practitioner)
+            || self.roles.intersects(DESK)
+            || self.practitioner.is_none_or(|own| own == practitioner)
+    }
+
+    /// Whether the actor may know why `patient` visits `practitioner`: the desk, who gives the
+    /// visit, and the patient.
+    pub fn may_know_why(&self, patient: PatientId, practitioner: PractitionerId) -> bool {
+        let arranges_or_gives = self.roles.intersects(DESK.with(Role::Practitioner));
+        let own = self.roles.contains(Role::Patient) && self.patient == Some(patient);
+        own || (arranges_or_gives && self.may_attend(practitioner))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn actor(roles: &[Role]) -> Actor {
+        Actor { roles: Roles::of(roles), ..Actor::system("test") }
+    }
 
     #[test]
     fn role_names_round_trip() {
@@ -145,13 +172,40 @@ mod tests {
     #[test]
     fn a_patient_sees_only_their_own() {
         let mine = PatientId::new();
-        let actor =
-            Actor { subject: "p".into(), roles: Roles::of(&[Role::Patient]), patient: Some(mine) };
+        let actor = Actor { patient: Some(mine), ..actor(&[Role::Patient]) };
         assert!(actor.may_see(mine));
         assert!(!actor.may_see(PatientId::new()));
         assert!(!Actor { patient: None, ..actor.clone() }.may_see(mine));
         assert!(
             Actor { roles: actor.roles.with(Role::FrontDesk), ..actor }.may_see(PatientId::new())
+        );
+    }
+
+    #[test]
+    fn why_a_patient_comes_is_for_the_desk_the_practitioner_and_the_patient() {
+        let (patient, practitioner) = (PatientId::new(), PractitionerId::new());
+        for role in Role::ALL {
+            let may = matches!(role, Role::FrontDesk | Role::Practitioner | Role::Admin);
+            assert_eq!(actor(&[role]).may_know_why(patient, practitioner), may, "{role:?}");
+        }
+        for roles in [&[Role::Patient] as &[Role], &[Role::Patient, Role::Cashier]] {
+            let own = Actor { patient: Some(patient), ..actor(roles) };
+            assert!(own.may_know_why(patient, practitioner));
+            assert!(!own.may_know_why(PatientId::new(), practitioner));
+        }
+    }
+
+    #[test]
+    fn a_practitioner_who_says_who_they_are_attends_their_own_visits_only() {
+        let (patient, mine) = (PatientId::new(), PractitionerId::new());
+        let actor = Actor { practitioner: Some(mine), ..actor(&[Role::Practitioner]) };
+        assert!(actor.may_attend(mine) && actor.may_know_why(patient, mine));
+        let other = PractitionerId::new();
+        assert!(!actor.may_attend(other) && !actor.may_know_why(patient, other));
+        let desk = Actor { roles: actor.roles.with(Role::FrontDesk), ..actor };
+        assert!(
+            desk.may_attend(other) && desk.may_know_why(patient, other),
+            "who also works at the desk does what the desk does"
         );
     }
 }

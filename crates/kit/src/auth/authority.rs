@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use hospital_types::{Actor, PatientId, Role};
+use hospital_types::{Actor, Id, Kind, Role};
 use jsonwebtoken::Validation;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -127,21 +127,26 @@ impl Authority {
             .flatten()
             .filter_map(|role| Role::parse(role.as_str()?))
             .collect();
-        let patient = match claims.get("patient") {
-            None | Some(Value::Null) => None,
-            Some(id) => Some(id.as_str()?.parse::<PatientId>().ok()?),
-        };
+        let (patient, practitioner) = (id(claims, "patient")?, id(claims, "practitioner")?);
         // It is written into every row that the actor changes, and PostgreSQL holds no NUL.
         let subject = claims.get("sub")?.as_str().filter(|subject| {
             (1..=SUBJECT_CHARS_MAX).contains(&subject.chars().count())
                 && !subject.chars().any(char::is_control)
         })?;
         Some(Good {
-            actor: Actor { subject: subject.to_owned(), roles, patient },
+            actor: Actor { subject: subject.to_owned(), roles, patient, practitioner },
             expires: claims.get("exp")?.as_i64()?,
             not_before: claims.get("nbf").map_or(Some(i64::MIN), Value::as_i64)?,
             generation,
         })
+    }
+}
+
+/// A claim that need not be there; nothing at all if it is there and no id.
+fn id<K: Kind>(claims: &Value, name: &str) -> Option<Option<Id<K>>> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(id) => Some(Some(id.as_str()?.parse().ok()?)),
     }
 }
 

@@ -12,7 +12,7 @@ use ed25519_dalek::{
     SigningKey as Ed25519,
     pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding},
 };
-use hospital_types::{PatientId, Role, Roles};
+use hospital_types::{PatientId, PractitionerId, Role, Roles};
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header,
     jwk::{Jwk, JwkSet, ThumbprintHash},
@@ -27,6 +27,7 @@ pub struct Claims {
     pub subject: String,
     pub roles: Roles,
     pub patient: Option<PatientId>,
+    pub practitioner: Option<PractitionerId>,
 }
 
 /// An Ed25519 key of the platform's own.
@@ -136,6 +137,9 @@ impl SigningKey {
         if let Some(patient) = claims.patient {
             wire["patient"] = json!(patient);
         }
+        if let Some(practitioner) = claims.practitioner {
+            wire["practitioner"] = json!(practitioner);
+        }
         *self.roles_claim.split('.').fold(&mut wire, |at, name| &mut at[name]) = json!(roles);
         jsonwebtoken::encode(&header, &wire, &self.encoding)
             .map_err(|e| Broken::defect("signing a token", e))
@@ -166,6 +170,7 @@ impl TokenSource {
             subject: format!("service:{service}"),
             roles: Roles::of(&[Role::Service]),
             patient: None,
+            practitioner: None,
         };
         Ok(Self(Source::Key {
             key: Box::new(key),

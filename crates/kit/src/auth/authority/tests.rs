@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Json, Router, http::StatusCode, routing::get};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hospital_types::Roles;
+use hospital_types::{PatientId, PractitionerId, Roles};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use serde_json::json;
 
@@ -57,6 +57,7 @@ fn claims() -> Claims {
         subject: "ann".into(),
         roles: Roles::of(&[Role::Cashier]),
         patient: Some(PatientId::new()),
+        practitioner: Some(PractitionerId::new()),
     }
 }
 
@@ -95,10 +96,8 @@ async fn a_good_token_says_who_asks() {
     let token = f.key.sign(&claims, HOUR).unwrap();
     for _ in 0..2 {
         let actor = f.authority.verify(&token).await.unwrap();
-        assert_eq!(
-            (actor.subject.as_str(), actor.roles, actor.patient),
-            ("ann", claims.roles, claims.patient)
-        );
+        assert_eq!((actor.subject.as_str(), actor.roles), ("ann", claims.roles));
+        assert_eq!((actor.patient, actor.practitioner), (claims.patient, claims.practitioner));
     }
 }
 
@@ -184,6 +183,7 @@ async fn what_is_for_somebody_else_or_says_too_little_is_rejected() {
         |b: &mut Value| b["sub"] = json!("e".repeat(201)),
         |b: &mut Value| b["patient"] = json!("not an id"),
         |b: &mut Value| b["patient"] = json!(7),
+        |b: &mut Value| b["practitioner"] = json!("not an id"),
     ] {
         let mut said = body();
         spoil(&mut said);
