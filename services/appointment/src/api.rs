@@ -18,7 +18,12 @@ use jiff::tz::TimeZone;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{book::Bookings, patient_check::PatientCheck, store};
+use crate::{
+    book::Bookings,
+    own::{Limits, Turns},
+    patient_check::PatientCheck,
+    store,
+};
 
 /// What the handlers are given.
 #[derive(Clone)]
@@ -26,6 +31,10 @@ struct App {
     db: Db,
     patients: PatientCheck,
     bookings: Together<Bookings>,
+    /// Those of patients without the desk. One that has too much would take the desk's apart.
+    own_bookings: Together<Bookings>,
+    own: Limits,
+    turns: Turns,
     /// The facility's, in which "today" is.
     zone: TimeZone,
 }
@@ -36,6 +45,12 @@ pub(crate) fn routes(ctx: &Context) -> Result<(Router, OpenApi), Broken> {
         db: ctx.db.clone(),
         patients: PatientCheck::new(ctx)?,
         bookings: Together::new(&ctx.db),
+        own_bookings: Together::new(&ctx.db),
+        own: Limits {
+            bookings_max: ctx.config.appointment.patient_bookings_max,
+            hours_max: ctx.config.appointment.patient_hours_max,
+        },
+        turns: Turns::new(),
         zone: ctx.config.facility.time_zone(),
     };
     let routes = OpenApiRouter::new()
@@ -89,10 +104,15 @@ impl Permission for Administrators {
 }
 
 impl App {
+    /// Within what the caller books and moves, if it is a patient.
+    fn own(&self, who: &Actor) -> Option<Limits> {
+        who.only_patient().map(|_| self.own)
+    }
+
     /// What to answer to a request whose body is at fault: that the appointment is not there, or not theirs, comes first.
     async fn unless_missing(&self, who: &Actor, id: AppointmentId, fault: Problem) -> Problem {
-        match store::patient_of(&self.db, id).await {
-            Ok(Some(patient)) if who.may_see(patient) => fault,
+        match store::who_meets(&self.db, id).await {
+            Ok(Some((patient, _))) if who.may_see(patient) => fault,
             Ok(_) => Problem::not_found(),
             Err(broken) => broken.into(),
         }

@@ -36,10 +36,14 @@ impl Appointment {
         &self,
         by: CancelledBy,
         reason: Sensitive<String>,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<Self, StepRefused> {
         self.may_become(AppointmentStatus::Cancelled)?;
-        let cancelled = Some(CancellationView { by, reason });
+        if self.is_for_the_desk(actor, now) {
+            return Err(StepRefused::TooLateToCancel);
+        }
+        let cancelled = Some(CancellationView { by, reason: Some(reason) });
         Ok(Self { cancelled, ..self.stepped(AppointmentStatus::Cancelled, now) })
     }
 
@@ -51,6 +55,9 @@ impl Appointment {
         now: Timestamp,
         zone: &TimeZone,
     ) -> Result<Self, StepRefused> {
+        if !actor.may_attend(self.practitioner) {
+            return Err(StepRefused::AnotherPractitioner);
+        }
         self.may_become(to)?;
         if is_privileged(self.status, to) && !actor.roles.contains(Role::Admin) {
             return Err(StepRefused::AdministratorOnly);
@@ -79,6 +86,9 @@ impl Appointment {
                 to: AppointmentStatus::Booked,
             });
         }
+        if self.is_for_the_desk(actor, now) {
+            return Err(StepRefused::TooLateToReschedule);
+        }
         let free_of_limits = self.back_dated && actor.roles.contains(Role::Admin);
         if slot.is_too_long() && !free_of_limits {
             return Err(StepRefused::TooLong);
@@ -87,6 +97,13 @@ impl Appointment {
             return Err(StepRefused::StartInThePast);
         }
         Ok(Self { slot, ..self.stepped(self.status, now) })
+    }
+
+    /// Whether the actor is a patient who has arrived, or should have: what they call off then was
+    /// no longer theirs alone, and a no-show would look like a cancellation.
+    fn is_for_the_desk(&self, actor: &Actor, now: Timestamp) -> bool {
+        let begun = !can_be_moved(self.status) || self.slot.start() <= now;
+        actor.only_patient().is_some() && begun
     }
 
     fn may_become(&self, to: AppointmentStatus) -> Result<(), StepRefused> {
@@ -126,7 +143,10 @@ impl Appointment {
         }
     }
 
-    pub fn view(&self) -> AppointmentView {
+    /// What the reader may know of it.
+    pub fn view(&self, reader: &Actor) -> AppointmentView {
+        let why = reader.may_know_why(self.patient, self.practitioner);
+        let cancelled = self.cancelled.clone();
         AppointmentView {
             id: self.id,
             version: self.version,
@@ -136,10 +156,11 @@ impl Appointment {
             end: self.slot.end(),
             status: self.status,
             service_type: self.service_type.clone(),
-            reason: self.reason.clone(),
+            reason: self.reason.clone().filter(|_| why),
             back_dated: self.back_dated,
             identifiers: self.identifiers.clone(),
-            cancelled: self.cancelled.clone(),
+            cancelled: cancelled
+                .map(|one| CancellationView { reason: one.reason.filter(|_| why), ..one }),
             created_at: self.created_at,
             updated_at: self.updated_at,
         }
@@ -178,7 +199,7 @@ mod tests {
     }
 
     fn actor(role: Role) -> Actor {
-        Actor { subject: "someone".to_owned(), roles: Roles::of(&[role]), patient: None }
+        Actor { roles: Roles::of(&[role]), ..Actor::system("test") }
     }
 
     #[test]
@@ -196,6 +217,7 @@ mod tests {
         let refused = appointment(Completed).cancel(
             CancelledBy::Patient,
             Sensitive::new("changed plans".to_owned()),
+            &actor(Role::FrontDesk),
             now,
         );
         assert_eq!(
@@ -205,6 +227,27 @@ mod tests {
                 to: AppointmentStatus::Cancelled
             })
         );
+    }
+
+    #[test]
+    fn a_patient_cancels_and_moves_until_the_start_and_not_once_arrived() {
+        let (patient, desk) = (actor(Role::Patient), actor(Role::FrontDesk));
+        let (before, at_start) = (at("2030-05-17T08:59:59Z"), at("2030-05-17T09:00:00Z"));
+        let cancel = |status, who: &Actor, now| {
+            let reason = Sensitive::new("changed plans".to_owned());
+            appointment(status).cancel(CancelledBy::Patient, reason, who, now)
+        };
+        let later = Slot::stored(at("2030-05-18T09:00:00Z"), at("2030-05-18T09:30:00Z"));
+        let reschedule = |who: &Actor, now| appointment(Booked).reschedule(later, who, now);
+        assert!(cancel(Booked, &patient, before).is_ok());
+        assert!(reschedule(&patient, before).is_ok());
+        assert_eq!(cancel(Booked, &patient, at_start), Err(StepRefused::TooLateToCancel));
+        assert_eq!(reschedule(&patient, at_start), Err(StepRefused::TooLateToReschedule));
+        for here in [Arrived, CheckedIn] {
+            assert_eq!(cancel(here, &patient, before), Err(StepRefused::TooLateToCancel));
+            assert!(cancel(here, &desk, at_start).is_ok());
+        }
+        assert!(cancel(Booked, &desk, at_start).is_ok() && reschedule(&desk, at_start).is_ok());
     }
 
     #[test]

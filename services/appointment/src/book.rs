@@ -1,6 +1,6 @@
 //! Books appointments.
 
-use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus};
+use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus, AppointmentView};
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     db::{Tx, Unit},
@@ -13,7 +13,8 @@ use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
 use jiff::Timestamp;
 
 use crate::{
-    appointment::Appointment, patient_check::Standing, refused::BookingRefused, slot::Slot, store,
+    appointment::Appointment, own::Limits, patient_check::Standing, refused::BookingRefused,
+    slot::Slot, store,
 };
 
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Book {
     pub reason: Option<Sensitive<String>>,
     pub back_dated: bool,
     pub identifiers: Vec<Identifier>,
+    /// Within what a patient books who does so without the desk.
+    pub own: Option<Limits>,
 }
 
 /// Writes the appointments, the reservations of those who meet, the first steps of their history and their events, each in one statement
@@ -34,8 +37,14 @@ pub struct Book {
 pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Unit)]) -> Vec<Appointment> {
     let booked: Vec<Appointment> =
         commands.iter().map(|(cmd, _)| cmd.appointment(tx.now())).collect();
-    store::lock_times(tx, &booked);
+    let own: Vec<_> = booked
+        .iter()
+        .zip(commands)
+        .filter_map(|(one, (cmd, _))| cmd.own.map(|limits| (one, limits)))
+        .collect();
+    store::lock_times(tx, &booked, own.iter().map(|(one, _)| one.patient));
     store::insert_appointments(tx, &booked);
+    store::count_own(tx, &own, BookingRefused::TooMuch);
     store::insert_appointment_identifiers(tx, &booked);
     store::insert_reservations(tx, &booked, BookingRefused::SlotUnavailable);
     let units = || commands.iter().map(|(_, unit)| *unit);
@@ -85,7 +94,7 @@ pub(crate) struct Bookings;
 
 impl Joint for Bookings {
     type Cmd = Book;
-    type Done = Appointment;
+    type Done = AppointmentView;
     type Refused = BookingRefused;
 
     const NAME: &'static str = "appointment.book";
@@ -102,12 +111,13 @@ impl Joint for Bookings {
     fn work(
         tx: &mut Tx<BookingRefused>,
         members: &[Member<Book>],
-    ) -> Outcome<Vec<Appointment>, BookingRefused> {
+    ) -> Outcome<Vec<AppointmentView>, BookingRefused> {
         let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.unit)).collect();
-        Ok(book(tx, &commands))
+        let booked = book(tx, &commands);
+        Ok(booked.iter().zip(&commands).map(|(one, (_, unit))| one.view(&unit.actor)).collect())
     }
 
-    fn answer(booked: &Appointment) -> Answer {
-        Answer::created(format!("/appointments/{}", booked.id), booked.version, &booked.view())
+    fn answer(booked: &AppointmentView) -> Answer {
+        Answer::created(format!("/appointments/{}", booked.id), booked.version, booked)
     }
 }

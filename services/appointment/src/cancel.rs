@@ -17,7 +17,7 @@ pub struct Cancel {
 /// Frees the time of both who would have met.
 pub async fn cancel(tx: &mut Tx<StepRefused>, cmd: &Cancel) -> Outcome<Appointment, StepRefused> {
     let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
-    let cancelled = appointment.cancel(cmd.by, cmd.reason.clone(), tx.now())?;
+    let cancelled = appointment.cancel(cmd.by, cmd.reason.clone(), tx.actor(), tx.now())?;
     store::update_appointment(tx, &cancelled);
     store::delete_reservations(tx, &appointment);
     store::insert_step(tx, &cancelled, Some(appointment.status), Some(&cmd.reason));

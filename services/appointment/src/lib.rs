@@ -6,6 +6,7 @@ pub mod service_type;
 pub mod slot;
 
 pub mod appointment;
+pub mod own;
 pub mod refused;
 
 pub mod advance;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     life_cycle::allowed_after,
+    own::TooMuch,
     slot::{INVALID_DURATION, Slot},
 };
 
@@ -56,6 +57,7 @@ pub enum BookingRefused {
     PractitionerUnknown,
     StartInThePast,
     SlotUnavailable(Box<Taken>),
+    TooMuch(TooMuch),
     IdentifierTaken { wanted: Vec<Identifier>, holder: Option<AppointmentId> },
 }
 
@@ -66,7 +68,7 @@ impl Refusal for BookingRefused {
             | Self::PatientInactive
             | Self::PractitionerUnknown
             | Self::StartInThePast => Invalid,
-            Self::SlotUnavailable(_) | Self::IdentifierTaken { .. } => Conflict,
+            Self::SlotUnavailable(_) | Self::TooMuch(_) | Self::IdentifierTaken { .. } => Conflict,
         }
     }
 
@@ -77,6 +79,7 @@ impl Refusal for BookingRefused {
             Self::PractitionerUnknown => "practitioner-unknown",
             Self::StartInThePast => START_IN_THE_PAST,
             Self::SlotUnavailable(_) => SLOT_UNAVAILABLE,
+            Self::TooMuch(more) => more.code(),
             Self::IdentifierTaken { .. } => "identifier-taken",
         }
     }
@@ -90,6 +93,7 @@ impl Refusal for BookingRefused {
             Self::PractitionerUnknown => "There is no such practitioner.".to_owned(),
             Self::StartInThePast => in_the_past(),
             Self::SlotUnavailable(taken) => taken.detail(),
+            Self::TooMuch(more) => more.detail(),
             Self::IdentifierTaken { .. } => {
                 "Another appointment has one of these identifiers.".to_owned()
             }
@@ -99,6 +103,7 @@ impl Refusal for BookingRefused {
     fn members(&self) -> Map<String, Value> {
         match self {
             Self::SlotUnavailable(taken) => taken.members(),
+            Self::TooMuch(more) => more.members(),
             Self::IdentifierTaken { holder: Some(holder), .. } => {
                 members([("appointmentId", json!(holder))])
             }
@@ -112,7 +117,7 @@ impl Refusal for BookingRefused {
             Self::PractitionerUnknown => Some("/practitionerId"),
             Self::StartInThePast => Some("/start"),
             Self::IdentifierTaken { .. } => Some("/identifiers"),
-            Self::SlotUnavailable(_) => None,
+            Self::SlotUnavailable(_) | Self::TooMuch(_) => None,
         }
     }
 }
@@ -130,6 +135,11 @@ pub enum StepRefused {
         to: AppointmentStatus,
     },
     AdministratorOnly,
+    /// A practitioner takes steps in their own visits only.
+    AnotherPractitioner,
+    /// Once it has begun, or they are here, patients leave the rest to the desk.
+    TooLateToCancel,
+    TooLateToReschedule,
     /// A no-show can be undone on the day of the appointment only.
     AnotherDay {
         to: AppointmentStatus,
@@ -138,6 +148,7 @@ pub enum StepRefused {
     StartInThePast,
     TooLong,
     SlotUnavailable(Box<Taken>),
+    TooMuch(TooMuch),
 }
 
 impl Refusal for StepRefused {
@@ -145,12 +156,15 @@ impl Refusal for StepRefused {
         match self {
             Self::NotFound => NotFound,
             Self::Stale { .. } => Stale,
-            Self::AdministratorOnly => Forbidden,
+            Self::AdministratorOnly | Self::AnotherPractitioner => Forbidden,
             Self::StartInThePast | Self::TooLong => Invalid,
             Self::InvalidTransition { .. }
             | Self::AnotherDay { .. }
+            | Self::TooLateToCancel
+            | Self::TooLateToReschedule
             | Self::NotYetStarted
-            | Self::SlotUnavailable(_) => Conflict,
+            | Self::SlotUnavailable(_)
+            | Self::TooMuch(_) => Conflict,
         }
     }
 
@@ -158,12 +172,15 @@ impl Refusal for StepRefused {
         match self {
             Self::NotFound => "not-found",
             Self::Stale { .. } => "version-stale",
-            Self::AdministratorOnly => "forbidden",
+            Self::AdministratorOnly | Self::AnotherPractitioner => "forbidden",
+            Self::TooLateToCancel => "too-late-to-cancel",
+            Self::TooLateToReschedule => "too-late-to-reschedule",
             Self::InvalidTransition { .. } | Self::AnotherDay { .. } => "invalid-transition",
             Self::NotYetStarted => "not-yet-started",
             Self::StartInThePast => START_IN_THE_PAST,
             Self::TooLong => INVALID_DURATION,
             Self::SlotUnavailable(_) => SLOT_UNAVAILABLE,
+            Self::TooMuch(more) => more.code(),
         }
     }
 
@@ -176,6 +193,10 @@ impl Refusal for StepRefused {
                 )
             }
             Self::AdministratorOnly => "Only an administrator may take this step.".to_owned(),
+            Self::AnotherPractitioner => "The appointment is with another practitioner.".to_owned(),
+            Self::TooLateToCancel | Self::TooLateToReschedule => {
+                "The patient has arrived, or the appointment has begun: ask the desk.".to_owned()
+            }
             Self::InvalidTransition { from, to } => {
                 format!("An appointment that is {} cannot become {}.", from.as_str(), to.as_str())
             }
@@ -188,6 +209,7 @@ impl Refusal for StepRefused {
             Self::StartInThePast => in_the_past(),
             Self::TooLong => "An appointment lasts at most 24 hours.".to_owned(),
             Self::SlotUnavailable(taken) => taken.detail(),
+            Self::TooMuch(more) => more.detail(),
         }
     }
 
@@ -204,6 +226,7 @@ impl Refusal for StepRefused {
                 ("allowed", json!([])),
             ]),
             Self::SlotUnavailable(taken) => taken.members(),
+            Self::TooMuch(more) => more.members(),
             _ => Map::new(),
         }
     }

@@ -6,13 +6,15 @@ use hospital_contracts::appointment::AppointmentRescheduled;
 use hospital_kit::{db::Tx, outbox, outcome::Outcome};
 use hospital_types::AppointmentId;
 
-use crate::{appointment::Appointment, refused::StepRefused, slot::Slot, step, store};
+use crate::{appointment::Appointment, own::Limits, refused::StepRefused, slot::Slot, step, store};
 
 #[derive(Clone, Debug)]
 pub struct Reschedule {
     pub id: AppointmentId,
     pub seen_version: Option<i32>,
     pub slot: Slot,
+    /// Within what a patient moves who does so without the desk.
+    pub own: Option<Limits>,
 }
 
 /// The reservations go before the new ones come, so that the appointment's own time does not stand in its way. Both times are locked: two
@@ -23,10 +25,16 @@ pub async fn reschedule(
 ) -> Outcome<Appointment, StepRefused> {
     let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
     let moved = appointment.reschedule(cmd.slot, tx.actor(), tx.now())?;
-    store::lock_times(tx, &[appointment.clone(), moved.clone()]);
+    // What becomes no longer takes no more from others than before, however much that was.
+    let longer = moved.slot.duration() > appointment.slot.duration();
+    let own: Vec<_> =
+        cmd.own.filter(|_| longer).map(|limits| (&moved, limits)).into_iter().collect();
+    let patients = own.iter().map(|(one, _)| one.patient);
+    store::lock_times(tx, &[appointment.clone(), moved.clone()], patients);
     store::delete_reservations(tx, &appointment);
     store::insert_reservations(tx, slice::from_ref(&moved), StepRefused::SlotUnavailable);
     store::update_appointment(tx, &moved);
+    store::count_own(tx, &own, StepRefused::TooMuch);
     store::insert_step(tx, &moved, Some(appointment.status), None);
     outbox::append(
         tx,

@@ -59,8 +59,10 @@ impl AppointmentStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CancellationView {
     pub by: CancelledBy,
-    #[schema(value_type = String)]
-    pub reason: Sensitive<String>,
+    /// For those only who may know the appointment's own reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub reason: Option<Sensitive<String>>,
 }
 
 /// An appointment.
@@ -78,7 +80,8 @@ pub struct AppointmentView {
     /// What is to be done, as a code that billing has a price for.
     #[schema(example = "general-consultation")]
     pub service_type: String,
-    /// Why the patient comes, in their own words.
+    /// Why the patient comes, in their own words. Clinical: for the desk, the practitioner and the
+    /// patient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub reason: Option<Sensitive<String>>,
@@ -109,6 +112,7 @@ pub struct HistoryEntry {
     /// The appointment's time after the step.
     pub start: Timestamp,
     pub end: Timestamp,
+    /// For those only who may know the appointment's own reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub reason: Option<Sensitive<String>>,
@@ -131,6 +135,7 @@ pub struct PractitionerView {
     pub name: Sensitive<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialty: Option<String>,
+    /// For staff: a patient sees none.
     #[serde(default)]
     pub identifiers: Vec<Identifier>,
     pub created_at: Timestamp,

@@ -227,6 +227,10 @@ pub struct AppointmentConfig {
     pub patient_url: String,
     /// How long a booking waits for the patient service.
     pub patient_check_timeout_ms: u64,
+    /// How many appointments patients may have ahead that they booked themselves.
+    pub patient_bookings_max: u16,
+    /// How long those may last, all together.
+    pub patient_hours_max: u16,
 }
 
 impl Default for AppointmentConfig {
@@ -237,6 +241,8 @@ impl Default for AppointmentConfig {
             pool_size: 16,
             patient_url: "http://127.0.0.1:8081".to_owned(),
             patient_check_timeout_ms: 250,
+            patient_bookings_max: 20,
+            patient_hours_max: 24,
         }
     }
 }

@@ -37,14 +37,14 @@ pub(super) struct BookBody {
     end: String,
     #[schema(pattern = "^[a-z0-9-]{1,64}$", example = "general-consultation")]
     service_type: String,
-    /// Why the patient comes. Clinical: only answers to those who may see the appointment have it.
+    /// Why the patient comes. Clinical: only answers to the desk, the practitioner and the patient have it.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(max_length = 500, nullable = false)]
     reason: Option<String>,
     /// A record moved in from elsewhere: may lie in the past and last longer than a day, and notifies nobody. For administrators.
     #[serde(default)]
     back_dated: bool,
-    /// Ids that other systems know the appointment by, at most five.
+    /// Ids that other systems know the appointment by, at most five. For staff.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(max_items = 5, nullable = false)]
     identifiers: Option<Vec<Identifier>>,
@@ -75,6 +75,7 @@ impl BookBody {
                 reason,
                 back_dated: self.back_dated,
                 identifiers,
+                own: None,
             })
         })();
         faults.finish(command)
@@ -91,7 +92,7 @@ const NO_UUID: &str = "must be a UUID";
         (status = 201, description = "Booked.", body = AppointmentView, headers(
             ("Location" = String, description = "Where the appointment is."),
             ("ETag" = String, description = "Its version."))),
-        (status = 409, description = "`slot-unavailable`, with up to three `alternatives`; `identifier-taken`, with `appointmentId`.",
+        (status = 409, description = "`slot-unavailable`, with up to three `alternatives`; `identifier-taken`, with `appointmentId`; to a patient also `too-many-bookings`, `too-many-hours`, with `max`.",
             body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         CreateProblems,
     ),
@@ -106,13 +107,25 @@ pub(super) async fn book(
     if given.back_dated && !who.roles.contains(Role::Admin) {
         return Err(Problem::new(403, "forbidden", "Only an administrator books back-dated."));
     }
+    if given.identifiers.as_ref().is_some_and(|some| !some.is_empty())
+        && who.only_patient().is_some()
+    {
+        // Another's could be taken, or found out by trying.
+        return Err(Problem::new(403, "forbidden", "Only staff give appointments identifiers.")
+            .fault("/identifiers", "must not be there"));
+    }
     let mut cmd = given.command()?;
+    cmd.own = app.own(&who);
     let request = key.request("appointment.book", &who, body.fingerprint());
     match app.standing(&who, &cmd).await {
         Ok(standing) => cmd.standing = standing,
         Err(problem) => return Ok(idempotency::stored_or(&app.db, &request, problem).await),
     }
-    Ok(app.bookings.once(request, cmd).await)
+    if cmd.own.is_none() {
+        return Ok(app.bookings.once(request, cmd).await);
+    }
+    let _turn = app.turns.of(cmd.patient).await;
+    Ok(app.own_bookings.once(request, cmd).await)
 }
 
 impl App {
@@ -140,5 +153,5 @@ pub(super) async fn show(
         .await?
         .filter(|appointment| who.may_see(appointment.patient))
         .ok_or_else(Problem::not_found)?;
-    Ok(Answer::ok(appointment.version, &appointment.view()))
+    Ok(Answer::ok(appointment.version, &appointment.view(&who)))
 }

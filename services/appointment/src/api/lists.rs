@@ -27,7 +27,7 @@ pub(super) struct ListQuery {
     /// The `nextCursor` of the page before.
     #[param(value_type = Option<String>)]
     cursor: Option<Cursor>,
-    /// Those that start on this day, in the facility's time zone.
+    /// Those that take place on this day, wholly or in part, in the facility's time zone.
     #[serde(default, deserialize_with = "date")]
     #[param(value_type = Option<String>, format = Date)]
     date: Option<Date>,
@@ -75,14 +75,14 @@ pub(super) async fn list(
         }));
     };
     let found = store::appointments(&app.db, &filter, after, limit.rows()).await?;
-    let views = found.iter().map(crate::appointment::Appointment::view).collect();
+    let views = found.iter().map(|one| one.view(&who)).collect();
     Ok(Answer::plain(&Page::from_rows(views, limit, |last| (last.start, last.id))))
 }
 
 impl ListQuery {
     /// The filter, narrowed to what the caller may see; `None` when that is nothing.
     fn filter(self, who: &Actor, app: &App) -> Result<Option<AppointmentFilter>, Problem> {
-        let starts =
+        let during =
             self.date.map(|date| local_day(date, &app.zone)).transpose().map_err(|_| {
                 Problem::new(
                     400,
@@ -96,7 +96,7 @@ impl ListQuery {
             Some(_) => return Ok(None),
         };
         Ok(Some(AppointmentFilter {
-            starts,
+            during,
             patient,
             practitioner: self.practitioner_id,
             status: self.status,
@@ -131,12 +131,15 @@ pub(super) async fn history(
     PathId(id): PathId<Appointment>,
     query: Result<Query<HistoryQuery>, Problem>,
 ) -> Result<Answer, Problem> {
-    store::patient_of(&app.db, id)
+    let (patient, practitioner) = store::who_meets(&app.db, id)
         .await?
-        .filter(|patient| who.may_see(*patient))
+        .filter(|(patient, _)| who.may_see(*patient))
         .ok_or_else(Problem::not_found)?;
     let Query(query) = query?;
     let after = query.cursor.as_ref().map(Cursor::decode::<i32>).transpose()?.unwrap_or(0);
-    let steps = store::steps(&app.db, id, after, query.limit.rows()).await?;
+    let mut steps = store::steps(&app.db, id, after, query.limit.rows()).await?;
+    if !who.may_know_why(patient, practitioner) {
+        steps.iter_mut().for_each(|step| step.reason = None);
+    }
     Ok(Answer::plain(&Page::from_rows(steps, query.limit, |last| last.version)))
 }

@@ -8,7 +8,7 @@ use hospital_kit::{
     },
     idempotency,
 };
-use hospital_types::{Faults, Practitioner, PractitionerId, Sensitive, text};
+use hospital_types::{Actor, Faults, Practitioner, PractitionerId, Sensitive, text};
 use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::ToSchema;
 
@@ -76,6 +76,14 @@ pub(super) async fn register(
     Ok(idempotency::once(&app.db, request, created, work).await)
 }
 
+/// What the reader may know of a practitioner: identifiers are for staff.
+fn shown(practitioner: PractitionerView, reader: &Actor) -> PractitionerView {
+    match reader.only_patient() {
+        Some(_) => PractitionerView { identifiers: Vec::new(), ..practitioner },
+        None => practitioner,
+    }
+}
+
 /// Shows a practitioner.
 #[utoipa::path(
     get, path = "/practitioners/{id}", tag = "Practitioners",
@@ -84,12 +92,12 @@ pub(super) async fn register(
 )]
 pub(super) async fn show(
     State(app): State<App>,
-    _who: Allowed<Readers>,
+    who: Allowed<Readers>,
     PathId(id): PathId<Practitioner>,
 ) -> Result<Answer, Problem> {
     let practitioner =
         store::practitioner_by_id(&app.db, id).await?.ok_or_else(Problem::not_found)?;
-    Ok(Answer::ok(practitioner.version, &practitioner))
+    Ok(Answer::ok(practitioner.version, &shown(practitioner, &who)))
 }
 
 /// Which practitioners, and which page of them.
@@ -111,7 +119,7 @@ pub(super) struct ListQuery {
     #[serde(default, deserialize_with = "word")]
     #[param(max_length = 200)]
     specialty: Option<String>,
-    /// The one that another system knows by this id: `system|value`.
+    /// The one that another system knows by this id: `system|value`. For staff.
     #[serde(default, deserialize_with = "identifier")]
     #[param(value_type = Option<String>)]
     identifier: Option<Identifier>,
@@ -128,15 +136,19 @@ fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    _who: Allowed<Readers>,
+    who: Allowed<Readers>,
     Query(query): Query<ListQuery>,
 ) -> Result<Answer, Problem> {
     let after = query.cursor.as_ref().map(Cursor::decode::<PractitionerId>).transpose()?;
+    if query.identifier.is_some() && who.only_patient().is_some() {
+        return Err(Problem::new(403, "forbidden", "Only staff find practitioners by identifier."));
+    }
     let filter = PractitionerFilter {
         name: query.name,
         specialty: query.specialty,
         identifier: query.identifier,
     };
     let found = store::practitioners(&app.db, &filter, after, query.limit.rows()).await?;
+    let found = found.into_iter().map(|one| shown(one, &who)).collect();
     Ok(Answer::plain(&Page::from_rows(found, query.limit, |last| last.id)))
 }

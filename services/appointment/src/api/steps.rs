@@ -14,12 +14,13 @@ use super::{App, Bookers, Visits};
 use crate::{
     advance::{Advance, Visit, advance},
     cancel::{Cancel, cancel as cancel_appointment},
+    own::Limits,
     reschedule::{Reschedule, reschedule as reschedule_appointment},
     slot::Slot,
 };
 
-fn changed(after: &crate::appointment::Appointment) -> Answer {
-    Answer::ok(after.version, &after.view())
+fn changed(who: &Actor) -> impl FnOnce(&crate::appointment::Appointment) -> Answer {
+    move |after| Answer::ok(after.version, &after.view(who))
 }
 
 /// Why an appointment is called off, and by whom.
@@ -60,7 +61,7 @@ impl CancelBody {
     }
 }
 
-/// Calls an appointment off. Its time becomes free.
+/// Calls an appointment off. Its time becomes free. Patients do until it starts, unless they are here already.
 #[utoipa::path(
     post, path = "/appointments/{id}/cancel", tag = "Steps", request_body = CancelBody,
     params(
@@ -84,7 +85,7 @@ pub(super) async fn cancel(
     };
     let request = key.request("appointment.cancel", &who, body.fingerprint());
     let work = async move |tx: &mut _| cancel_appointment(tx, &cmd).await;
-    Ok(idempotency::once(&app.db, request, changed, work).await)
+    Ok(idempotency::once(&app.db, request, changed(&who), work).await)
 }
 
 /// Another time for an appointment.
@@ -100,14 +101,19 @@ pub(super) struct RescheduleBody {
 }
 
 impl RescheduleBody {
-    fn command(&self, id: AppointmentId, seen_version: Option<i32>) -> Result<Reschedule, Problem> {
+    fn command(
+        &self,
+        id: AppointmentId,
+        seen_version: Option<i32>,
+        own: Option<Limits>,
+    ) -> Result<Reschedule, Problem> {
         let mut faults = Faults::new();
         let slot = Slot::parse(&self.start, &self.end, &mut faults);
-        Ok(faults.finish(slot.map(|slot| Reschedule { id, seen_version, slot }))?)
+        Ok(faults.finish(slot.map(|slot| Reschedule { id, seen_version, slot, own }))?)
     }
 }
 
-/// Moves an appointment to another time. It keeps its id.
+/// Moves an appointment to another time. It keeps its id. Patients do until it starts, unless they are here already.
 #[utoipa::path(
     post, path = "/appointments/{id}/reschedule", tag = "Steps", request_body = RescheduleBody,
     params(
@@ -125,13 +131,13 @@ pub(super) async fn reschedule(
     IfMatch(seen): IfMatch,
     body: Body<RescheduleBody>,
 ) -> Result<Answer, Problem> {
-    let cmd = match body.parse().and_then(|given| given.command(id, seen)) {
+    let cmd = match body.parse().and_then(|given| given.command(id, seen, app.own(&who))) {
         Ok(cmd) => cmd,
         Err(fault) => return Err(app.unless_missing(&who, id, fault).await),
     };
     let request = key.request("appointment.reschedule", &who, body.fingerprint());
     let work = async move |tx: &mut _| reschedule_appointment(tx, &cmd).await;
-    Ok(idempotency::once(&app.db, request, changed, work).await)
+    Ok(idempotency::once(&app.db, request, changed(&who), work).await)
 }
 
 /// The four steps of a visit differ in name only.
@@ -161,7 +167,7 @@ macro_rules! visit_step {
             let cmd = Advance { id, seen_version: seen, visit: $visit, zone: app.zone.clone() };
             let request = key.request($unit, &who, body.fingerprint());
             let work = async move |tx: &mut _| advance(tx, &cmd).await;
-            Ok(idempotency::once(&app.db, request, changed, work).await)
+            Ok(idempotency::once(&app.db, request, changed(&who), work).await)
         }
     };
 }

@@ -10,6 +10,7 @@ use hospital_kit::{
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Row, types::Json};
+use uuid::Uuid;
 
 use super::columns;
 use crate::{appointment::Appointment, refused::Taken, slot::Slot};
@@ -60,7 +61,7 @@ pub fn update_appointment<R>(tx: &mut Tx<R>, after: &Appointment) {
         after.slot.start(),
         after.slot.end(),
         cancelled.map(|cancelled| author(cancelled.by)),
-        cancelled.map(|cancelled| cancelled.reason.expose().clone()),
+        cancelled.and_then(|cancelled| cancelled.reason.clone()).map(Sensitive::into_exposed),
         after.updated_at,
     ));
 }
@@ -101,40 +102,85 @@ pub async fn appointment_by_id(db: &Db, id: AppointmentId) -> Result<Option<Appo
     rows.first().map(appointment).transpose()
 }
 
-/// Whose appointment it is.
-pub async fn patient_of(db: &Db, id: AppointmentId) -> Result<Option<PatientId>, Broken> {
-    let rows = db.read(sql!("SELECT patient_id FROM appointment WHERE id = $1", id)).await?;
-    Ok(rows.first().map(|row| row.get(0)))
+/// Who meets.
+pub async fn who_meets(
+    db: &Db,
+    id: AppointmentId,
+) -> Result<Option<(PatientId, PractitionerId)>, Broken> {
+    let sql = "SELECT patient_id, practitioner_id FROM appointment WHERE id = $1";
+    let rows = db.read(sql!(sql, id)).await?;
+    Ok(rows.first().map(|row| (row.get(0), row.get(1))))
 }
 
 /// Which appointments a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct AppointmentFilter {
-    /// First inclusive, last exclusive.
-    pub starts: Option<(Timestamp, Timestamp)>,
+    /// When they take place, wholly or in part: first inclusive, last exclusive.
+    pub during: Option<(Timestamp, Timestamp)>,
     pub patient: Option<PatientId>,
     pub practitioner: Option<PractitionerId>,
     pub status: Option<AppointmentStatus>,
     pub identifier: Option<Identifier>,
 }
 
-/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow. The page is cut
-/// first and given its identifiers after it.
-macro_rules! appointment_list {
-    ($lead:literal) => {
-        appointments!(concat!(
-            "(SELECT * FROM appointment a WHERE ",
+/// A page of those of `$from` that a list shows, from behind `$after` on.
+macro_rules! page_of {
+    ($from:literal, $lead:literal, $after:literal, $id:literal) => {
+        concat!(
+            "(SELECT * FROM ",
+            $from,
+            " AS a WHERE ",
             $lead,
-            " AND a.starts_at >= coalesce($1::timestamptz, '-infinity') AND a.starts_at < coalesce($2::timestamptz, 'infinity')
-              AND (a.starts_at, a.id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid))
+            " AND a.starts_at < coalesce($2::timestamptz, 'infinity') AND a.ends_at > coalesce($1::timestamptz, '-infinity')
+              AND a.starts_at >= coalesce(",
+            $after,
+            ", '-infinity') AND (a.starts_at, a.id) > (coalesce(",
+            $after,
+            ", '-infinity'), coalesce(",
+            $id,
+            ", '00000000-0000-0000-0000-000000000000'::uuid))
               AND ($5::uuid IS NULL OR a.patient_id = $5) AND ($6::uuid IS NULL OR a.practitioner_id = $6)
               AND ($7::text IS NULL OR a.status = $7)
               AND ($8::text IS NULL OR EXISTS (SELECT FROM appointment_identifier i
                    WHERE i.system = $8 AND i.value = $9::text AND i.appointment_id = a.id))
-              ORDER BY a.starts_at, a.id LIMIT $10) AS a ORDER BY a.starts_at, a.id"
+              ORDER BY a.starts_at, a.id LIMIT $10)"
+        )
+    };
+}
+
+/// Plans are generic, so each statement leads with the one condition whose index is to be used; the others only narrow. The page is cut
+/// first and given its identifiers after it. Where the index is entered is one condition: of two, PostgreSQL may enter by the wider one
+/// and read through years.
+///
+/// What began before a day and lasts into it is either not long, and then began at most [`LONG`] before it, or one of the few that have an
+/// index of their own. Only a list of a day looks into that, and nothing else is searched for them (`OFFSET 0`).
+macro_rules! appointment_list {
+    ($lead:literal) => {
+        appointments!(concat!(
+            "(SELECT * FROM (",
+            page_of!(
+                "appointment",
+                $lead,
+                "$3::timestamptz",
+                "$4"
+            ),
+            " UNION ALL ",
+            page_of!(
+                "(SELECT * FROM appointment a
+                  WHERE $1::timestamptz IS NOT NULL AND a.ends_at - a.starts_at > interval '4 hours'
+                    AND tstzrange(a.starts_at, a.ends_at) && tstzrange($1::timestamptz, $2::timestamptz)
+                    AND a.starts_at < $1::timestamptz - interval '4 hours' OFFSET 0)",
+                $lead,
+                "$11::timestamptz",
+                "$12"
+            ),
+            ") AS a ORDER BY a.starts_at, a.id LIMIT $10) AS a ORDER BY a.starts_at, a.id"
         ))
     };
 }
+
+/// Longer than this are those in the index `appointment_long`.
+const LONG: SignedDuration = SignedDuration::from_hours(4);
 
 /// A page of appointments by start, from behind the given one on.
 pub async fn appointments(
@@ -154,19 +200,25 @@ pub async fn appointments(
     } else {
         appointment_list!("true")
     };
+    // No appointment has the id zero, so this is where those begin that are not long.
+    let earliest = filter.during.and_then(|(from, _)| from.checked_sub(LONG).ok());
+    let near =
+        after.max(earliest.map(|earliest| (earliest, AppointmentId::from_uuid(Uuid::nil()))));
     let rows = db
         .read(sql!(
             sql,
-            filter.starts.map(|(from, _)| from),
-            filter.starts.map(|(_, until)| until),
-            after.map(|(start, _)| start),
-            after.map(|(_, id)| id),
+            filter.during.map(|(from, _)| from),
+            filter.during.map(|(_, until)| until),
+            near.map(|(start, _)| start),
+            near.map(|(_, id)| id),
             filter.patient,
             filter.practitioner,
             filter.status.map(AppointmentStatus::as_str),
             filter.identifier.as_ref().map(|one| one.system.clone()),
             filter.identifier.as_ref().map(|one| one.value.clone()),
             limit,
+            after.map(|(start, _)| start),
+            after.map(|(_, id)| id),
         ))
         .await?;
     rows.iter().map(appointment).collect()
@@ -290,7 +342,7 @@ fn appointment(row: &Row) -> Result<Appointment, Broken> {
             } else {
                 CancelledBy::Hospital
             },
-            reason: Sensitive::new(cancel_reason.unwrap_or_default()),
+            reason: cancel_reason.map(Sensitive::new),
         }),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),

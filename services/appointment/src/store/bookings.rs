@@ -6,19 +6,28 @@ use hospital_kit::{
     db::{Tx, Unit},
     sql,
 };
-use hospital_types::{AppointmentId, Sensitive};
+use hospital_types::{AppointmentId, PatientId, Sensitive};
 use uuid::Uuid;
 
 use crate::{
     appointment::Appointment,
+    own::{Limits, TooMuch},
     refused::{BookingRefused, Taken},
     slot::Slot,
 };
 
 /// Locks the time of those who would meet, a day at a time and all in one order, so that a race ends in the exclusion constraint and
 /// never in a deadlock. The locks are numbers: should two of them be the same, somebody waits who need not, and no more.
-pub fn lock_times<R>(tx: &mut Tx<R>, appointments: &[Appointment]) {
-    let mut locks: Vec<i64> = appointments.iter().flat_map(lock_numbers).collect();
+///
+/// `own` are the patients whose own bookings are counted: whoever counts them waits for whoever did before.
+pub fn lock_times<R>(
+    tx: &mut Tx<R>,
+    appointments: &[Appointment],
+    own: impl Iterator<Item = PatientId>,
+) {
+    // The complement is the lock of no day that there will be.
+    let counts = own.map(|patient| !folded(patient.uuid()));
+    let mut locks: Vec<i64> = appointments.iter().flat_map(lock_numbers).chain(counts).collect();
     locks.sort_unstable();
     locks.dedup();
     tx.write(sql!(
@@ -38,12 +47,16 @@ fn lock_numbers(appointment: &Appointment) -> impl Iterator<Item = i64> + use<> 
     let last = (slot.end().as_second() - 1).div_euclid(DAY_S).min(first + DAYS_LOCKED_MAX);
     let resources = [appointment.patient.uuid(), appointment.practitioner.uuid()];
     resources.into_iter().flat_map(move |resource| {
-        let (high, low) = resource.as_u64_pair();
-        let folded = (high ^ low).cast_signed();
+        let folded = folded(resource);
         // An odd factor spreads neighbouring days over the whole range.
         (first..=last)
             .map(move |day| folded ^ day.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()))
     })
+}
+
+fn folded(id: Uuid) -> i64 {
+    let (high, low) = id.as_u64_pair();
+    (high ^ low).cast_signed()
 }
 
 /// Queues new appointments, all of them in one statement. Who is refused is for one alone to say: several are tried again one by one.
@@ -70,6 +83,40 @@ pub fn insert_appointments(tx: &mut Tx<BookingRefused>, appointments: &[Appointm
         now,
     ))
     .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown);
+}
+
+/// Notes of appointments that patients booked themselves, or made longer, how many such ones each patient now has ahead and how long those
+/// last. Whether that is too much is for the constraints to say.
+pub fn count_own<R>(
+    tx: &mut Tx<R>,
+    own: &[(&Appointment, Limits)],
+    too_much: impl Fn(TooMuch) -> R,
+) {
+    // The limits are the settings' and so the same for all.
+    let Some((_, limits)) = own.first() else { return };
+    let (bookings, hours) = (limits.bookings_max, limits.hours_max);
+    let now = tx.now();
+    tx.write(sql!(
+        "INSERT INTO own_booking (appointment_id, bookings, bookings_max, booked, booked_max)
+         SELECT o.id, ahead.bookings, $4::integer, ahead.booked, make_interval(hours => $5::integer)
+         FROM unnest($1::uuid[], $2::uuid[]) AS o (id, patient_id) CROSS JOIN LATERAL (
+             SELECT count(*) AS bookings, sum(a.ends_at - a.starts_at) AS booked
+             FROM appointment a
+             WHERE a.patient_id = o.patient_id AND a.ends_at > $3
+               AND a.status IN ('waitlisted', 'held', 'booked', 'arrived', 'checked-in')
+               AND (a.id = ANY ($1) OR EXISTS (SELECT FROM own_booking b WHERE b.appointment_id = a.id))
+         ) AS ahead
+         ON CONFLICT (appointment_id) DO UPDATE
+         SET bookings = excluded.bookings, bookings_max = excluded.bookings_max, booked = excluded.booked,
+             booked_max = excluded.booked_max",
+        each(own, |(a, _)| a.id),
+        each(own, |(a, _)| a.patient),
+        now,
+        i32::from(bookings),
+        i32::from(hours),
+    ))
+    .refuse_on("own_booking_few", too_much(TooMuch::Bookings { max: bookings }))
+    .refuse_on("own_booking_short", too_much(TooMuch::Hours { max: hours }));
 }
 
 fn each<T, V>(of: &[T], value: impl Fn(&T) -> V) -> Vec<V> {

@@ -220,6 +220,32 @@ async fn an_identifier_names_one_appointment() {
 }
 
 #[tokio::test]
+async fn a_patient_gives_no_identifiers_and_learns_of_nobody_elses() {
+    let desk = Desk::open().await;
+    let (own, practitioner) = (desk.patients.active(), desk.practitioner().await);
+    let identifier = json!([{"system": "urn:his", "value": "42"}]);
+    let mut body = desk.booking(desk.patients.active(), practitioner, at("10:00"), 30);
+    body["identifiers"] = identifier.clone();
+    let theirs = desk.post("/appointments").body(&body).send().await;
+    assert_eq!(theirs.status, 201, "{}", theirs.body);
+
+    let mut body = desk.booking(own, practitioner, at("12:00"), 30);
+    for value in ["42", "43"] {
+        body["identifiers"] = json!([{"system": "urn:his", "value": value}]);
+        let reply = desk.post("/appointments").patient(own).key("k").body(&body).send().await;
+        assert_eq!((reply.status, reply.code()), (403, "forbidden"), "{}", reply.body);
+        assert_eq!(reply.body["errors"][0]["pointer"], "/identifiers");
+        assert!(!reply.body.to_string().contains(&theirs.id()));
+    }
+    assert_eq!(desk.count("appointment_identifier").await, 1, "43 is not taken");
+    let found = desk.get("/appointments?identifier=urn:his%7C42").patient(own).send().await;
+    assert_eq!(found.ids(), [""; 0]);
+    body["identifiers"] = json!([]);
+    let reply = desk.post("/appointments").patient(own).key("k").body(&body).send().await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+}
+
+#[tokio::test]
 async fn a_patient_books_for_themselves_only() {
     let desk = Desk::open().await;
     let (own, other) = (desk.patients.active(), desk.patients.active());

@@ -1,8 +1,8 @@
 //! A running appointment service with its own database, and a short way to ask it things.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use hospital_kit::{config::AppointmentConfig, db::Db, sql};
+use hospital_kit::{config::Config, db::Db, sql};
 use hospital_testkit::TestApp;
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Role};
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
@@ -22,15 +22,21 @@ pub(crate) struct Desk {
     pub(crate) db: Db,
     app: TestApp,
     /// Signing one takes a debug build longer than the request does.
-    tokens: Mutex<HashMap<(Role, Option<PatientId>), String>>,
+    tokens: Mutex<HashMap<Who, String>>,
 }
 
 impl Desk {
     /// With all the time in the world for the patient service: a debug build on a busy machine is no hospital.
     pub(crate) async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// The same, with some settings of its own.
+    pub(crate) async fn open_with(configure: impl FnOnce(&mut Config)) -> Self {
         Self::with(|config, patients| {
-            config.patient_url = format!("http://{}", patients.address);
-            config.patient_check_timeout_ms = 3000;
+            config.appointment.patient_url = format!("http://{}", patients.address);
+            config.appointment.patient_check_timeout_ms = 3000;
+            configure(config);
         })
         .await
     }
@@ -38,7 +44,7 @@ impl Desk {
     /// With the deadline for the patient service that a hospital has.
     pub(crate) async fn open_in_a_hurry() -> Self {
         Self::with(|config, patients| {
-            config.patient_url = format!("http://{}", patients.address);
+            config.appointment.patient_url = format!("http://{}", patients.address);
         })
         .await
     }
@@ -46,16 +52,17 @@ impl Desk {
     pub(crate) async fn open_without_patient_service() -> Self {
         // A port that was free a moment ago and that nobody listens on.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::with(|config, _| config.patient_url = format!("http://127.0.0.1:{port}")).await
+        Self::with(|config, _| config.appointment.patient_url = format!("http://127.0.0.1:{port}"))
+            .await
     }
 
-    async fn with(configure: impl FnOnce(&mut AppointmentConfig, &FakePatients)) -> Self {
+    async fn with(configure: impl FnOnce(&mut Config, &FakePatients)) -> Self {
         hospital_kit::client::install_tls_provider();
         let patients = FakePatients::start().await;
         let app = TestApp::start(
             hospital_appointment::schema(),
             hospital_appointment::service,
-            |config| configure(&mut config.appointment, &patients),
+            |config| configure(config, &patients),
         )
         .await;
         Self { patients, db: app.context.db.clone(), app, tokens: Mutex::default() }
@@ -63,6 +70,11 @@ impl Desk {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.app.clock().now()
+    }
+
+    /// Lets time pass for the service.
+    pub(crate) fn pass(&self, minutes: u64) {
+        self.app.clock().advance(Duration::from_secs(minutes * 60));
     }
 
     pub(crate) fn get(&self, path: &str) -> Request<'_> {
@@ -77,14 +89,20 @@ impl Desk {
         Request {
             desk: self,
             request: self.app.request(method, path),
-            who: Some((Role::FrontDesk, None)),
+            who: Who::Role(Role::FrontDesk),
         }
     }
 
-    fn token(&self, role: Role, patient: Option<PatientId>) -> String {
+    fn token(&self, who: Who) -> Option<String> {
         let mut tokens = self.tokens.lock().unwrap();
-        let made = || self.app.sign(&format!("test-{}", role.as_str()), &[role], patient);
-        tokens.entry((role, patient)).or_insert_with(made).clone()
+        let made = || match who {
+            Who::Nobody => String::new(),
+            Who::Role(role) => self.app.sign(&format!("test-{}", role.as_str()), &[role], None),
+            Who::Patient(id) => self.app.sign("test-patient", &[Role::Patient], Some(id)),
+            Who::Practitioner(id) => self.app.practitioner_token(id),
+        };
+        let token = tokens.entry(who).or_insert_with(made).clone();
+        (who != Who::Nobody).then_some(token)
     }
 
     pub(crate) async fn practitioner(&self) -> PractitionerId {
@@ -159,6 +177,11 @@ impl Desk {
         self.post(&format!("/appointments/{id}/{verb}"))
     }
 
+    /// Runs SQL as the database's owner.
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.app.db.execute(sql).await.unwrap();
+    }
+
     /// Counts the rows of what follows `FROM`.
     pub(crate) async fn count(&self, from: &str) -> i64 {
         let sql: &'static str = format!("SELECT count(*) FROM {from}").leak();
@@ -183,24 +206,38 @@ impl Desk {
     }
 }
 
+/// Whose token a request has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Who {
+    Nobody,
+    Role(Role),
+    Patient(PatientId),
+    Practitioner(PractitionerId),
+}
+
 /// A request of the front desk's, unless it is made somebody else's.
 pub(crate) struct Request<'a> {
     desk: &'a Desk,
     request: reqwest::RequestBuilder,
-    who: Option<(Role, Option<PatientId>)>,
+    who: Who,
 }
 
 impl Request<'_> {
     pub(crate) fn role(self, role: Role) -> Self {
-        Self { who: Some((role, None)), ..self }
+        Self { who: Who::Role(role), ..self }
     }
 
     pub(crate) fn patient(self, patient: PatientId) -> Self {
-        Self { who: Some((Role::Patient, Some(patient))), ..self }
+        Self { who: Who::Patient(patient), ..self }
+    }
+
+    /// A practitioner whose token says who they are.
+    pub(crate) fn practitioner(self, practitioner: PractitionerId) -> Self {
+        Self { who: Who::Practitioner(practitioner), ..self }
     }
 
     pub(crate) fn anonymous(self) -> Self {
-        Self { who: None, ..self }
+        Self { who: Who::Nobody, ..self }
     }
 
     pub(crate) fn key(self, key: &str) -> Self {
@@ -221,9 +258,9 @@ impl Request<'_> {
     }
 
     pub(crate) async fn send(self) -> Reply {
-        let request = match self.who {
+        let request = match self.desk.token(self.who) {
             None => self.request,
-            Some((role, patient)) => self.request.bearer_auth(self.desk.token(role, patient)),
+            Some(token) => self.request.bearer_auth(token),
         };
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -2,6 +2,7 @@ use hospital_appointment::{
     advance::{Advance, Visit, advance},
     book::{Book, book},
     cancel::{Cancel, cancel},
+    own::Limits,
     patient_check::Standing,
     refused::{BookingRefused, StepRefused},
     reschedule::{Reschedule, reschedule},
@@ -30,6 +31,7 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
         reason: None,
         back_dated: false,
         identifiers: Vec::new(),
+        own: Some(Limits { bookings_max: 20, hours_max: 24 }),
     };
     let (booked, flights) = desk
         .db
@@ -46,8 +48,9 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
     let (_, flights) = desk
         .db
         .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
-            let slot = Slot::stored(at("11:00"), at("11:30"));
-            let moved = reschedule(tx, &Reschedule { id, seen_version: None, slot }).await?;
+            let slot = Slot::stored(at("11:00"), at("12:00"));
+            let cmd = Reschedule { id, seen_version: None, slot, own: cmd.own };
+            let moved = reschedule(tx, &cmd).await?;
             Ok((moved, tx.flights()))
         })
         .await
@@ -89,6 +92,7 @@ async fn what_is_refused_without_looking_is_refused_before_anything_is_sent() {
         reason: None,
         back_dated: false,
         identifiers: Vec::new(),
+        own: None,
     };
     for (standing, start, expected) in [
         (Standing::Active, now, Ok(())),

@@ -5,14 +5,17 @@
 mod access;
 mod bad_input;
 mod booking;
+mod days;
 mod desk;
 mod document;
 mod fake_patients;
 mod flights;
+mod own;
 mod patient_check;
 mod practitioners;
 mod races;
 mod reading;
+mod reasons;
 mod rollout;
 mod seen_elsewhere;
 mod steps;

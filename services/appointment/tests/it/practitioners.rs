@@ -1,7 +1,7 @@
 use hospital_types::{PractitionerId, Role};
 use serde_json::json;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, Request};
 
 #[tokio::test]
 async fn a_practitioner_is_registered_and_found() {
@@ -68,4 +68,27 @@ async fn an_identifier_names_one_practitioner() {
     assert_eq!(taken.body["practitionerId"], json!(first.id()));
     assert_eq!(desk.count("practitioner").await, 1);
     assert_eq!(register(&["L-0"]).await.status, 201);
+}
+
+#[tokio::test]
+async fn identifiers_of_practitioners_are_for_staff() {
+    let desk = Desk::open().await;
+    let patient = desk.patients.active();
+    let body = json!({
+        "name": "Grace Hopper", "identifiers": [{"system": "urn:staff", "value": "S-1"}],
+    });
+    let id = desk.post("/practitioners").role(Role::Admin).body(&body).send().await.id();
+    let (one, list) = (format!("/practitioners/{id}"), "/practitioners?name=grace");
+    for (path, at) in [(one.as_str(), "/identifiers"), (list, "/items/0/identifiers")] {
+        let given = async |request: Request<'_>| {
+            let reply = request.send().await;
+            reply.body.pointer(at).unwrap_or_else(|| panic!("{path}: {}", reply.body)).clone()
+        };
+        let cashiers = given(desk.get(path).role(Role::Cashier)).await;
+        assert_eq!(cashiers, body["identifiers"], "{path}");
+        assert_eq!(given(desk.get(path).patient(patient)).await, json!([]), "{path}");
+    }
+    let by_identifier = desk.get("/practitioners?identifier=urn:staff%7CS-1");
+    let reply = by_identifier.patient(patient).send().await;
+    assert_eq!((reply.status, reply.code()), (403, "forbidden"));
 }
