@@ -18,7 +18,7 @@ pub use id::{
     NotificationId, Patient, PatientId, Payment, PaymentId, Practitioner, PractitionerId,
 };
 pub use instant::{InstantError, parse_date, parse_instant};
-pub use money::{AmountError, Money, MoneyInput};
+pub use money::{AmountError, MINOR_MAX, Money, MoneyInput};
 pub use refusal::{Refusal, RefusalKind};
 pub use sensitive::Sensitive;
 pub use text::{TextError, text};

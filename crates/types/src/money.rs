@@ -18,9 +18,15 @@ pub enum AmountError {
     NotPlainDecimal,
     #[error("must have at most {0} decimals in this currency")]
     TooManyDecimals(u32),
-    #[error("is larger than the platform can keep")]
+    #[error(
+        "is larger than the platform can keep: 999,999,999,999,999 of the currency's smallest units"
+    )]
     TooLarge,
 }
+
+/// The largest amount that a request may give and that a bill may come to, in minor units. Fifteen digits are exact in every reader of
+/// JSON, and so far below what 64 bits hold that no sum of what is accepted overflows, in Rust or in SQL.
+pub const MINOR_MAX: i64 = 999_999_999_999_999;
 
 /// An amount in whole minor units (cents, fils, yen) of one currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,12 +61,18 @@ impl Money {
         self.minor > 0
     }
 
-    /// The sum, or `None` when the currencies differ or it does not fit.
+    /// Whether it is no larger than what the platform accepts: [`MINOR_MAX`].
+    pub const fn is_acceptable(self) -> bool {
+        self.minor.unsigned_abs() <= MINOR_MAX.unsigned_abs()
+    }
+
+    /// The sum, or `None` when the currencies differ or it is more than [`MINOR_MAX`].
     pub fn checked_add(self, other: Self) -> Option<Self> {
         if self.currency != other.currency {
             return None;
         }
-        self.minor.checked_add(other.minor).map(|minor| Self { minor, ..self })
+        let sum = self.minor.checked_add(other.minor).map(|minor| Self { minor, ..self });
+        sum.filter(|sum| sum.is_acceptable())
     }
 
     /// The difference, or `None` when the currencies differ or it does not fit.
@@ -71,12 +83,14 @@ impl Money {
         self.minor.checked_sub(other.minor).map(|minor| Self { minor, ..self })
     }
 
-    /// `quantity` times the amount, or `None` when it does not fit.
+    /// `quantity` times the amount, or `None` when it is more than [`MINOR_MAX`].
     pub fn checked_mul(self, quantity: i64) -> Option<Self> {
-        self.minor.checked_mul(quantity).map(|minor| Self { minor, ..self })
+        let product = self.minor.checked_mul(quantity).map(|minor| Self { minor, ..self });
+        product.filter(|product| product.is_acceptable())
     }
 
-    /// Parses an amount in plain decimal notation, exactly: at most the currency's decimals, no exponent, no sign but `-`.
+    /// Parses an amount in plain decimal notation, exactly: at most the currency's decimals, no exponent, no sign but `-`. Takes whatever
+    /// 64 bits hold, for what was written before there was a largest amount is still read.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountError> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -190,7 +204,8 @@ impl MoneyInput {
         };
         let currency = Currency::parse(&self.currency);
         let currency = faults.take(&format!("{pointer}/currency"), currency)?;
-        match Money::parse(&amount, currency) {
+        let parsed = Money::parse(&amount, currency);
+        match parsed.and_then(|m| m.is_acceptable().then_some(m).ok_or(AmountError::TooLarge)) {
             Ok(money) => Some(money),
             Err(e) => {
                 faults.push_coded(format!("{pointer}/amount"), "amount-invalid", e.to_string());
@@ -209,6 +224,9 @@ impl PartialSchema for MoneyInput {
             .required("amount")
             .property("currency", ObjectBuilder::new().schema_type(Type::String).examples(["USD"]))
             .required("currency")
+            .description(Some(
+                "An amount, and its ISO 4217 currency; at most 999,999,999,999,999 of its smallest units.",
+            ))
             .into()
     }
 }
@@ -250,7 +268,12 @@ mod tests {
         assert_eq!(parse(r#"{"amount": 0.07, "currency": "USD"}"#), Some(7));
         assert_eq!(
             parse(r#"{"amount": 90071992547409.93, "currency": "USD"}"#),
-            Some(9_007_199_254_740_993)
+            None,
+            "more than the platform keeps"
+        );
+        assert_eq!(
+            parse(r#"{"amount": 9999999999999.99, "currency": "USD"}"#),
+            Some(999_999_999_999_999)
         );
         assert_eq!(parse(r#"{"amount": 199.999, "currency": "USD"}"#), None);
         assert_eq!(parse(r#"{"amount": 5.000, "currency": "USD"}"#), None);
@@ -259,6 +282,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_given_is_within_what_can_be_kept(minor in any::<i64>(), near in -3..=3_i64) {
+            for minor in [minor, MINOR_MAX + near, -MINOR_MAX + near, i64::MAX - near.abs()] {
+                prop_assume!(minor != i64::MIN);
+                let text = Money::from_minor(minor, Currency::USD).amount();
+                let input = MoneyInput { amount: text.into(), currency: "USD".to_owned() };
+                let mut faults = Faults::new();
+                let given = input.parse("", &mut faults).map(Money::minor);
+                let kept = (-MINOR_MAX..=MINOR_MAX).contains(&minor).then_some(minor);
+                prop_assert_eq!(given, kept);
+            }
+        }
+
+        #[test]
+        fn sums_and_products_are_exact_or_more_than_can_be_kept(
+            a in -MINOR_MAX..=MINOR_MAX, b in -MINOR_MAX..=MINOR_MAX, quantity in 0..=10_000_i64
+        ) {
+            let usd = |minor| Money::from_minor(minor, Currency::USD);
+            let kept = |exact: i128| {
+                let minor = i64::try_from(exact).ok()?;
+                (-MINOR_MAX..=MINOR_MAX).contains(&minor).then_some(usd(minor))
+            };
+            prop_assert_eq!(usd(a).checked_add(usd(b)), kept(i128::from(a) + i128::from(b)));
+            prop_assert_eq!(usd(a).checked_mul(quantity), kept(i128::from(a) * i128::from(quantity)));
+        }
+
         #[test]
         fn an_amount_survives_being_written_and_read(minor in any::<i64>(), which in 0..4usize) {
             prop_assume!(minor != i64::MIN);
