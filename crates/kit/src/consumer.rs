@@ -182,7 +182,7 @@ impl Member<'_> {
                     return Settled::Done;
                 }
                 Err(Failure::Refused(poison)) => return Settled::Poison((poison, defects + 1)),
-                Err(Failure::Broken(e)) if e.kind() == BrokenKind::Unavailable => {
+                Err(Failure::Broken(e)) if e.kind() != BrokenKind::Defect => {
                     tracing::warn!(group, error = %e, "events wait in the bus; the consumer tries again");
                 }
                 Err(Failure::Broken(e)) => {

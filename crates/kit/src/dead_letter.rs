@@ -348,7 +348,7 @@ async fn round(db: &Db, bus: &SharedBus, consumer: &dyn Consume) -> Result<usize
         let reason = match apply(db, consumer, row.get("id"), &record).await {
             Ok(()) => continue,
             Err(Failure::Refused(poison)) => poison.0,
-            Err(Failure::Broken(e)) if e.kind() == BrokenKind::Unavailable => return Err(e.into()),
+            Err(Failure::Broken(e)) if e.kind() != BrokenKind::Defect => return Err(e.into()),
             Err(Failure::Broken(e)) => e.to_string(),
         };
         let cause = Cause { reason: &reason, attempts: 1, first_at: row.get("first_at") };

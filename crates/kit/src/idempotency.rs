@@ -6,17 +6,17 @@
 
 mod together;
 
-use std::{future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, time::Duration};
 
 use hospital_types::{Refusal, RefusalKind};
 use sha2::{Digest, Sha256};
-use tokio_postgres::types::Json;
+use tokio_postgres::{Row, types::Json};
 
 pub use self::together::{Joint, Member, Together};
 use crate::{
-    db::{Db, Tx, Unit},
+    db::{Db, Statement, Tx, Unit, scheduled},
     http::{Answer, Problem},
-    outcome::{Broken, Failure, Outcome},
+    outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
 };
 
@@ -39,7 +39,7 @@ pub trait Explain: Refusal + Sized {
     }
 }
 
-impl Explain for std::convert::Infallible {}
+impl Explain for Infallible {}
 
 /// How a claimed piece of work came out.
 pub enum Once<T> {
@@ -85,7 +85,41 @@ pub async fn claim<T, R: Explain>(
                 answer
             })
         }
-        Err(Failure::Broken(broken)) => Once::Answered(Answer::problem(Problem::from(broken))),
+        Err(Failure::Broken(broken)) => {
+            Once::Answered(match Box::pin(look_back(db, &request, &broken)).await {
+                Found::Answer(answer) => answer,
+                Found::Nothing | Found::Unknown => Answer::problem(Problem::from(broken)),
+            })
+        }
+    }
+}
+
+/// What is found of a request whose outcome was not known.
+enum Found {
+    Answer(Answer),
+    /// It was not done, and nobody is at it any more.
+    Nothing,
+    /// There is no key to look by, the first is still at work, or the look failed.
+    Unknown,
+}
+
+/// Looks for the answer of a request whose COMMIT was not answered. The session that sent it may still be at work: it holds the key's
+/// lock until its answer can be seen or will never be.
+async fn look_back(db: &Db, request: &Request, broken: &Broken) -> Found {
+    let Some(key) = request.key.as_ref().filter(|_| broken.kind() == BrokenKind::Unknown) else {
+        return Found::Unknown;
+    };
+    let look = async {
+        let mut tx = db.begin::<Infallible>(scheduled("idempotency.look-back")).await?;
+        tx.write(sql!("SELECT pg_advisory_xact_lock($1)", lock_of(request, key)));
+        let rows = tx.read(stored_query(request, key)).await;
+        tx.abandon().await;
+        Ok::<_, Failure<Infallible>>(of_row(request, rows?.first()))
+    };
+    match look.await {
+        Ok(Stored::Answer(answer)) => Found::Answer(answer),
+        Ok(Stored::Nothing) => Found::Nothing,
+        Ok(Stored::Running) | Err(_) => Found::Unknown,
     }
 }
 
@@ -215,25 +249,31 @@ enum Stored {
 
 async fn stored(db: &Db, request: &Request) -> Result<Stored, Broken> {
     let Some(key) = &request.key else { return Ok(Stored::Nothing) };
-    let rows = db
-        .read(sql!(
-            "SELECT fingerprint, status, headers, body FROM idempotency WHERE key = $1 AND caller = $2 AND route = $3",
-            key.clone(),
-            request.unit.actor.subject.clone(),
-            request.route.clone(),
-        ))
-        .await?;
-    let Some(row) = rows.first() else { return Ok(Stored::Nothing) };
+    let rows = db.read(stored_query(request, key)).await?;
+    Ok(of_row(request, rows.first()))
+}
+
+fn stored_query(request: &Request, key: &str) -> Statement {
+    sql!(
+        "SELECT fingerprint, status, headers, body FROM idempotency WHERE key = $1 AND caller = $2 AND route = $3",
+        key.to_owned(),
+        request.unit.actor.subject.clone(),
+        request.route.clone(),
+    )
+}
+
+fn of_row(request: &Request, row: Option<&Row>) -> Stored {
+    let Some(row) = row else { return Stored::Nothing };
     if row.get::<_, &[u8]>(0) != request.fingerprint {
-        return Ok(Stored::Answer(Answer::problem(Problem::new(
+        return Stored::Answer(Answer::problem(Problem::new(
             422,
             "idempotency-key-reused",
             "This Idempotency-Key was used for another request. Take a new key for a new request.",
-        ))));
+        )));
     }
-    let Some(status) = row.get::<_, Option<i16>>(1) else { return Ok(Stored::Running) };
+    let Some(status) = row.get::<_, Option<i16>>(1) else { return Stored::Running };
     let Json(headers) = row.get(2);
-    Ok(Stored::Answer(Answer::from_stored(status, headers, row.get(3)).replayed()))
+    Stored::Answer(Answer::from_stored(status, headers, row.get(3)).replayed())
 }
 
 /// The answer of the first request with this key. It is given a moment to finish, so that a storm of repetitions gets its answer and
@@ -262,10 +302,10 @@ async fn await_stored(db: &Db, request: &Request) -> Answer {
 async fn remember_refusal(db: &Db, request: &Request, answer: Answer) -> Answer {
     let Some(key) = &request.key else { return answer };
     let stored = async {
-        let mut tx = db.begin::<std::convert::Infallible>(request.unit.clone()).await?;
+        let mut tx = db.begin::<Infallible>(request.unit.clone()).await?;
         queue_claim(&mut tx, request, key, Some(&answer));
         let committed = tx.commit().await;
-        Ok::<_, Failure<std::convert::Infallible>>(match committed {
+        Ok::<_, Failure<Infallible>>(match committed {
             Ok(()) => None,
             Err(failure) => Some(judge(&tx, failure)),
         })

@@ -21,9 +21,9 @@ pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
     let id = EventId::new();
     let payload = payload(event);
     let unit = tx.unit().clone();
-    tx.write(sql!(
+    tx.append(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING event_id, xid::text AS xid",
         id,
         E::TOPIC,
         E::cloud_type(),
@@ -35,7 +35,6 @@ pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
         unit.name,
         unit.actor.subject,
     ));
-    tx.mark_appended();
     id
 }
 
@@ -46,12 +45,12 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
     }
     let unit = tx.unit().clone();
     let ids: Vec<EventId> = events.iter().map(|_| EventId::new()).collect();
-    tx.write(sql!(
+    tx.append(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
          SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, $3::text, $4::text, $5::text
          FROM unnest($6::uuid[], $7::uuid[], $8::integer[], $9::uuid[], $10::jsonb[]) WITH ORDINALITY
               AS e (id, aggregate, version, subject, payload, place)
-         ORDER BY e.place",
+         ORDER BY e.place RETURNING event_id, xid::text AS xid",
         E::TOPIC,
         E::cloud_type(),
         unit.traceparent,
@@ -63,17 +62,17 @@ pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
         events.iter().map(E::subject).collect::<Vec<_>>(),
         events.iter().map(payload).collect::<Vec<_>>(),
     ));
-    tx.mark_appended();
 }
 
 /// Events of several commands that are done together, each with the actor and the trace of its own, in one statement.
 pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
     let name = tx.unit().name;
-    tx.write(sql!(
+    tx.append(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
          SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, e.traceparent, $3::text, e.actor
          FROM unnest($4::uuid[], $5::uuid[], $6::integer[], $7::uuid[], $8::jsonb[], $9::text[], $10::text[])
-              AS e (id, aggregate, version, subject, payload, traceparent, actor)",
+              AS e (id, aggregate, version, subject, payload, traceparent, actor)
+         RETURNING event_id, xid::text AS xid",
         E::TOPIC,
         E::cloud_type(),
         name,
@@ -85,7 +84,6 @@ pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
         events.iter().map(|(_, unit)| unit.traceparent.clone()).collect::<Vec<_>>(),
         events.iter().map(|(_, unit)| unit.actor.subject.clone()).collect::<Vec<_>>(),
     ));
-    tx.mark_appended();
 }
 
 /// Queues an event some of whose members are known to the database only: a statement that ends one flight cannot hand the bill's new
@@ -104,7 +102,8 @@ macro_rules! append_from {
                 ", $5::integer), $6::uuid, $7::jsonb || ",
                 $members,
                 ", $8::text, $9::text, $10::text FROM ",
-                $from
+                $from,
+                " RETURNING event_id, xid::text AS xid"
             ),
         )
     };
@@ -132,7 +131,7 @@ macro_rules! append_each_from {
                       LATERAL (",
                 $from,
                 // A query of its own for each event: one plan made while the table was small must not read all of it later.
-                " OFFSET 0) AS b ORDER BY e.place"
+                " OFFSET 0) AS b ORDER BY e.place RETURNING event_id, xid::text AS xid"
             ),
         )
     };
@@ -153,7 +152,7 @@ pub fn append_each_statement<R, E: DomainEvent>(
     };
     let behind: Vec<i32> = aggregates.iter().enumerate().map(behind).collect();
     let name = tx.unit().name;
-    tx.write(sql!(
+    tx.append(sql!(
         sql,
         E::TOPIC,
         E::cloud_type(),
@@ -167,7 +166,6 @@ pub fn append_each_statement<R, E: DomainEvent>(
         along,
         behind,
     ));
-    tx.mark_appended();
 }
 
 /// Behind [`append_from!`].
@@ -180,7 +178,7 @@ pub fn append_statement<R, E: DomainEvent>(
     let id = EventId::new();
     let payload = payload(event);
     let unit = tx.unit().clone();
-    tx.write(sql!(
+    tx.append(sql!(
         sql,
         id,
         E::TOPIC,
@@ -194,6 +192,5 @@ pub fn append_statement<R, E: DomainEvent>(
         unit.actor.subject,
         event.aggregate(),
     ));
-    tx.mark_appended();
     id
 }

@@ -19,8 +19,10 @@ pub enum Failure<R> {
 /// What a broken operation means for whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenKind {
-    /// Nothing was changed, or it cannot be known; the same request, with its key, may succeed later. HTTP 503.
+    /// Nothing was changed; the same request may succeed later. HTTP 503.
     Unavailable,
+    /// It is not known whether it was done. HTTP 503 with a code of its own: a request without a key is not simply sent again.
+    Unknown,
     /// A defect. HTTP 500.
     Defect,
 }
@@ -43,6 +45,12 @@ impl Broken {
 
     pub fn defect(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: BrokenKind::Defect, doing, source: Some(source.into()) }
+    }
+
+    /// The same trouble, which leaves open whether the work was done.
+    #[must_use]
+    pub fn into_unknown(self) -> Self {
+        Self { kind: BrokenKind::Unknown, ..self }
     }
 
     pub const fn kind(&self) -> BrokenKind {

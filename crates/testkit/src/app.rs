@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use hospital_contracts::DomainEvent;
 use hospital_kit::{
     auth::{Claims, SigningKey},
@@ -19,7 +18,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{TestDb, database_from, eventually};
+use crate::{Commits, TestDb, database_from, empty_database_with, eventually, make_topics};
 
 /// The password of every service's role in tests.
 const PASSWORD: &str = "secret";
@@ -40,6 +39,22 @@ pub async fn bus_apart(schema: &Schema) -> (TestDb, Secret) {
     .expect("the bus's database can be made");
     let url = Secret::new(db.url_as(&schema.role(), PASSWORD));
     (db, url)
+}
+
+/// A database with a service's schema and the PostgreSQL bus.
+async fn database(commits: Commits, schema: &Schema) -> anyhow::Result<TestDb> {
+    let fill = async |url: String| {
+        schema.migrate(&url, Some(PASSWORD)).await?;
+        postgres::install(&url, &[schema.role()]).await?;
+        Ok(())
+    };
+    if commits == Commits::Slow {
+        let db = empty_database_with(commits).await?;
+        fill(db.owner_url()).await?;
+        return Ok(db);
+    }
+    // Not the bare name: a suite may have a template of its own called after the schema, without the bus.
+    database_from(&format!("app {}", schema.name), fill).await
 }
 
 /// A running service and a client of it.
@@ -104,23 +119,34 @@ impl TestApp {
     /// # Panics
     /// When it does not start.
     pub async fn start(schema: Schema, build: Build, configure: impl FnOnce(&mut Config)) -> Self {
-        Self::try_start(schema, build, configure).await.expect("the service starts")
+        Self::start_on(Commits::Fast, schema, build, configure).await
+    }
+
+    /// Starts a service whose database commits like this.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_on(
+        commits: Commits,
+        schema: Schema,
+        build: Build,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
+        let made = async {
+            let db = database(commits, &schema).await?;
+            Self::try_start(db, schema, build, configure).await
+        };
+        made.await.expect("the service starts")
     }
 
     async fn try_start(
+        db: TestDb,
         schema: Schema,
         build: Build,
         configure: impl FnOnce(&mut Config),
     ) -> anyhow::Result<Self> {
         hospital_kit::client::install_tls_provider();
         let name = schema.name;
-        // Not the bare name: a suite may have a template of its own called after the schema, without the bus.
-        let db = database_from(&format!("app {name}"), async |url| {
-            schema.migrate(&url, Some(PASSWORD)).await?;
-            postgres::install(&url, &[schema.role()]).await?;
-            Ok(())
-        })
-        .await?;
         let dir = tempfile::tempdir()?;
         let key_path = dir.path().join("key.pem");
         let key = SigningKey::generate()?;
@@ -163,7 +189,7 @@ impl TestApp {
         let (context, stop) = (self.context.clone(), self.stop.clone());
         let consumers = build(&context)?.consumers;
         let topics = service::topics(&context.config.bus, &consumers);
-        self.context.bus.ensure_topics(&topics).await.context("making the topics")?;
+        make_topics(&*self.context.bus, &topics).await;
         #[expect(clippy::disallowed_methods, reason = "stopped when the app is dropped")]
         let run = tokio::spawn(async move {
             if let Err(e) = service::run(context, build, listener, stop).await {

@@ -1,4 +1,4 @@
-//! One cluster per test process, one database per test.
+//! One cluster per test process, one database per test. Tests of commits that take their time have a second cluster.
 
 use std::{
     collections::HashMap,
@@ -19,6 +19,17 @@ use tokio_postgres::NoTls;
 #[derive(Clone, Debug)]
 pub struct TestDb {
     name: String,
+    commits: Commits,
+}
+
+/// How a cluster commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Commits {
+    /// At once, for nothing has to survive.
+    #[default]
+    Fast,
+    /// To the disk, and some milliseconds later than could be: long enough to be met while at it.
+    Slow,
 }
 
 impl TestDb {
@@ -28,11 +39,11 @@ impl TestDb {
 
     /// The cluster owner's URL.
     pub fn owner_url(&self) -> String {
-        cluster().owner_url(&self.name)
+        cluster(self.commits).owner_url(&self.name)
     }
 
     pub fn url_as(&self, role: &str, password: &str) -> String {
-        cluster().url(role, password, &self.name)
+        cluster(self.commits).url(role, password, &self.name)
     }
 
     /// Runs statements as the owner.
@@ -44,7 +55,7 @@ impl TestDb {
     /// Puts everybody out and lets nobody in, as if its server were away.
     pub async fn shut(&self) -> anyhow::Result<()> {
         let name = &self.name;
-        let client = connect(&cluster().owner_url("postgres")).await?;
+        let client = connect(&cluster(self.commits).owner_url("postgres")).await?;
         let sql = format!(
             "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -54,7 +65,7 @@ impl TestDb {
 
     /// Ends what [`TestDb::shut`] began.
     pub async fn open(&self) -> anyhow::Result<()> {
-        let client = connect(&cluster().owner_url("postgres")).await?;
+        let client = connect(&cluster(self.commits).owner_url("postgres")).await?;
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
         client.batch_execute(&sql).await.context("opening a database")
     }
@@ -80,7 +91,12 @@ impl TestDb {
 
 /// A database with nothing in it.
 pub async fn empty_database() -> anyhow::Result<TestDb> {
-    create("template0").await
+    create("template0", Commits::Fast).await
+}
+
+/// A database with nothing in it, on a cluster that commits like this.
+pub async fn empty_database_with(commits: Commits) -> anyhow::Result<TestDb> {
+    create("template0", commits).await
 }
 
 /// A clone of a template, which `build` makes once per test process; it is given the owner's URL of the database to fill.
@@ -93,18 +109,18 @@ pub async fn database_from(
     let slot = Arc::clone(TEMPLATES.lock().await.entry(template.to_owned()).or_default());
     let mut built = slot.lock().await;
     if built.is_none() {
-        let db = create("template0").await?;
+        let db = create("template0", Commits::Fast).await?;
         build(db.owner_url()).await.with_context(|| format!("building the template {template}"))?;
         *built = Some(db.name);
     }
     let name = built.clone().context("built above")?;
-    create(&name).await
+    create(&name, Commits::Fast).await
 }
 
-async fn create(template: &str) -> anyhow::Result<TestDb> {
+async fn create(template: &str, commits: Commits) -> anyhow::Result<TestDb> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let client = connect(&cluster().owner_url("postgres")).await?;
+    let client = connect(&cluster(commits).owner_url("postgres")).await?;
     // A template that somebody is still connected to cannot be copied; those connections are on their way out.
     client
         .execute(
@@ -116,7 +132,7 @@ async fn create(template: &str) -> anyhow::Result<TestDb> {
         .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"))
         .await
         .with_context(|| format!("copying {template}"))?;
-    Ok(TestDb { name })
+    Ok(TestDb { name, commits })
 }
 
 pub(crate) async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
@@ -126,18 +142,31 @@ pub(crate) async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client>
     Ok(client)
 }
 
-fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| start().expect("the tests' PostgreSQL starts"))
+fn cluster(commits: Commits) -> &'static Cluster {
+    static FAST: OnceLock<Cluster> = OnceLock::new();
+    static SLOW: OnceLock<Cluster> = OnceLock::new();
+    let made = match commits {
+        Commits::Fast => &FAST,
+        Commits::Slow => &SLOW,
+    };
+    made.get_or_init(|| start(commits).expect("the tests' PostgreSQL starts"))
 }
 
-fn start() -> anyhow::Result<Cluster> {
+fn start(commits: Commits) -> anyhow::Result<Cluster> {
     let memory = Path::new("/dev/shm");
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let dir = tempfile::Builder::new().prefix("hospital-test-").tempdir_in(base)?.keep();
     // The process that must outlive this one, however this one ends.
     let reaper = reap_after_us(&dir)?;
-    let cluster = Cluster::open(&Options { dir, ..Options::default() })?;
+    let mut options = Options { dir, ..Options::default() };
+    if commits == Commits::Slow {
+        options.durable = true;
+        // In microseconds, and however few others are at work.
+        let settings = [("commit_delay", "20000"), ("commit_siblings", "0")];
+        options.settings =
+            settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    }
+    let cluster = Cluster::open(&options)?;
     // Never dropped: the end of this process is what closes its standard input.
     std::mem::forget(reaper);
     Ok(cluster)

@@ -7,6 +7,6 @@ mod kafka;
 pub mod mail_server;
 
 pub use app::{Replica, Response, TestApp, bus_apart, read};
-pub use database::{TestDb, database_from, empty_database};
+pub use database::{Commits, TestDb, database_from, empty_database, empty_database_with};
 pub use eventually::{eventually, eventually_within, make_topics};
 pub use kafka::{Kafka, KafkaMode};

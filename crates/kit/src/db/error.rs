@@ -35,6 +35,17 @@ pub fn broken(doing: &'static str, error: Error) -> Broken {
     }
 }
 
+/// Whether a transaction may have been committed although this is the first error of the round trip that carried its COMMIT;
+/// `at_commit` says whether it is the COMMIT's own. Nothing happened if an earlier statement failed, or the COMMIT for a reason of
+/// the classes 23 and 40. Anything else, such as the end of a session, is told before a commit and after it alike.
+pub(super) fn may_have_committed(error: &Error, at_commit: bool) -> bool {
+    // Without a SQLSTATE the connection broke, and the server may have gone on to the end.
+    let Some(state) = error.code() else { return true };
+    let nothing_happened = matches!(&state.code()[..2], "23" | "40")
+        && *state != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
+    at_commit && !nothing_happened
+}
+
 /// The name of the violated constraint, if one was.
 pub(super) fn constraint_of(error: &Error) -> Option<&str> {
     error.as_db_error().and_then(|e| e.constraint())

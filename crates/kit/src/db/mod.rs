@@ -7,13 +7,17 @@
 mod error;
 mod tx;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::future::try_join_all;
 use hospital_types::Actor;
 use tokio::sync::Notify;
 use tokio_postgres::{NoTls, Row};
+use uuid::Uuid;
 
 pub use self::{
     error::{broken, is_unavailable},
@@ -22,7 +26,11 @@ pub use self::{
 use crate::{
     clock::Clock,
     outcome::{Broken, Outcome},
+    sql,
 };
+
+/// How long a session whose client was cut off is waited for, to see what became of its transaction.
+const OUTCOME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a service reaches its schema.
 #[derive(Clone)]
@@ -119,7 +127,37 @@ impl Db {
     /// Opens a unit of work. Only the doors do; nothing has been sent to the server yet.
     pub(crate) async fn begin<R>(&self, unit: Unit) -> Result<Tx<R>, Broken> {
         let connection = self.connection().await?;
-        Ok(Tx::new(connection, unit, self.clock.now(), Arc::clone(&self.appended)))
+        Ok(Tx::new(connection, unit, self.clock.now(), self.clone()))
+    }
+
+    /// Whether a transaction was committed, by its number and an event of it. Waits while its session is still at work. The number
+    /// alone would not do: after a crash it may be given out again.
+    pub(crate) async fn is_committed(&self, xid: &str, event: Uuid) -> Result<bool, Broken> {
+        let deadline = Instant::now() + OUTCOME_PATIENCE;
+        let mut ended = false;
+        loop {
+            let rows = self
+                .read(sql!(
+                    "SELECT EXISTS (SELECT FROM outbox WHERE xid = $1::text::xid8 AND event_id = $2),
+                            coalesce(pg_xact_status($1::text::xid8), '')",
+                    xid.to_owned(),
+                    event,
+                ))
+                .await?;
+            let row = rows.first().expect("one row was asked for");
+            // What ended while this was looking is seen by the next look only.
+            if row.get(0) || ended {
+                return Ok(row.get(0));
+            }
+            match row.get(1) {
+                "committed" | "aborted" => ended = true,
+                _ if Instant::now() > deadline => {
+                    let said = "its session is still at work";
+                    return Err(Broken::unavailable("looking for a transaction", said));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     /// Runs one query outside any transaction, in one round trip.

@@ -6,9 +6,13 @@ use hospital_types::Actor;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
 
-use super::error::{broken, constraint_of};
-use crate::outcome::{Failure, Outcome};
+use super::{
+    Db,
+    error::{broken, constraint_of, may_have_committed},
+};
+use crate::outcome::{Broken, Failure, Outcome};
 
 /// An owned parameter, so that a statement can wait in the queue.
 pub type Param = Box<dyn ToSql + Sync + Send>;
@@ -43,6 +47,8 @@ pub struct Unit {
     pub traceparent: Option<String>,
 }
 
+const COMMIT: &str = "COMMIT";
+
 /// A unit of work. Writes wait in a queue and travel together, in one round trip, when something is read or at the end; the first
 /// error in order decides. A connection leaves it only outside of a transaction: one that is dropped half-way is closed.
 pub struct Tx<R> {
@@ -51,23 +57,24 @@ pub struct Tx<R> {
     refusals: Vec<(&'static str, R)>,
     unit: Unit,
     now: Timestamp,
-    appended: Arc<Notify>,
+    db: Db,
+    /// Where in the queue events are appended.
+    events: Vec<usize>,
     wake_relay: bool,
+    /// An event that the server has taken, and its transaction's number: by them it shows later whether it was committed.
+    witness: Option<(Uuid, String)>,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
     flights: u32,
     /// Whether the last flight ran to its last statement on the server.
     ended: bool,
     /// The constraint that the first error violated.
     violated: Option<String>,
+    /// Whether the COMMIT was sent, and the answer does not say what became of it.
+    unknown: bool,
 }
 
 impl<R> Tx<R> {
-    pub(super) fn new(
-        connection: Object,
-        unit: Unit,
-        now: Timestamp,
-        appended: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(connection: Object, unit: Unit, now: Timestamp, db: Db) -> Self {
         let mut queue = Vec::with_capacity(12);
         queue.push(Statement { sql: "BEGIN", values: Vec::new() });
         Self {
@@ -76,12 +83,15 @@ impl<R> Tx<R> {
             refusals: Vec::new(),
             unit,
             now,
-            appended,
+            db,
+            events: Vec::new(),
             wake_relay: false,
+            witness: None,
             on_commit: Vec::new(),
             flights: 0,
             ended: false,
             violated: None,
+            unknown: false,
         }
     }
 
@@ -139,8 +149,11 @@ impl<R> Tx<R> {
         self.on_commit(move || waiting.notify_one());
     }
 
-    /// Wakes the relay once this is committed.
-    pub(crate) const fn mark_appended(&mut self) {
+    /// Queues a statement that appends events and gives the id of each and the transaction's number. The relay is woken once they are
+    /// committed.
+    pub(crate) fn append(&mut self, statement: Statement) {
+        self.events.push(self.queue.len());
+        self.queue.push(statement);
         self.wake_relay = true;
     }
 
@@ -159,36 +172,56 @@ impl<R> Tx<R> {
         if self.flights == 0 { self.queue.get_mut(index) } else { None }
     }
 
+    /// Commits. Should the answer to the COMMIT get lost, it is found out what became of it; when that cannot be, the failure is of the
+    /// kind `Unknown`.
     pub(crate) async fn commit(&mut self) -> Outcome<(), R> {
-        self.queue.push(Statement { sql: "COMMIT", values: Vec::new() });
-        match self.send().await {
-            Ok(_) => {
-                metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "commit")
-                    .increment(1);
-                if self.wake_relay {
-                    self.appended.notify_one();
+        self.queue.push(Statement { sql: COMMIT, values: Vec::new() });
+        let Err(failure) = self.send().await else {
+            self.committed();
+            return Ok(());
+        };
+        // The COMMIT behind the error was answered with a rollback, unless the connection itself broke.
+        match &self.connection {
+            Some(connection) if !connection.is_closed() && self.ended => {
+                // PostgreSQL tells an error of the COMMIT itself, such as a deferred key's, before it lets go of the locks:
+                // whoever tries the idempotency key's next would find it taken. An empty query is answered when they are gone.
+                // Should it fail, the session is ending, and the connection is nobody's to have.
+                let alive = connection.batch_execute("").await.is_ok();
+                let taken = self.connection.take();
+                if !alive {
+                    drop(taken.map(Object::take));
                 }
-                for act in self.on_commit.drain(..) {
-                    act();
-                }
-                drop(self.connection.take());
+            }
+            _ => self.abandon().await,
+        }
+        if !self.unknown {
+            return Err(failure);
+        }
+        // Boxed, for it is rare: every unit of work would be so much larger by it.
+        let (db, witness) = (self.db.clone(), self.witness.clone());
+        match Box::pin(became_of_it(db, self.unit.name, witness)).await {
+            Some(true) => {
+                self.committed();
                 Ok(())
             }
-            Err(failure) => {
-                // The COMMIT behind the error was answered with a rollback, unless the connection itself broke.
-                match &self.connection {
-                    Some(connection) if !connection.is_closed() && self.ended => {
-                        // PostgreSQL tells an error of the COMMIT itself, such as a deferred key's, before it lets go of the locks:
-                        // whoever tries the idempotency key's next would find it taken. An empty query is answered when they are gone.
-                        // Should it fail, the pool finds the connection closed.
-                        let _ = connection.batch_execute("").await;
-                        drop(self.connection.take());
-                    }
-                    _ => self.abandon().await,
-                }
-                Err(failure)
-            }
+            Some(false) => Err(failure),
+            None => Err(match failure {
+                Failure::Broken(broken) => Failure::Broken(broken.into_unknown()),
+                refused @ Failure::Refused(_) => refused,
+            }),
         }
+    }
+
+    fn committed(&mut self) {
+        metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "commit")
+            .increment(1);
+        if self.wake_relay {
+            self.db.appended().notify_one();
+        }
+        for act in self.on_commit.drain(..) {
+            act();
+        }
+        drop(self.connection.take());
     }
 
     /// Rolls back. A connection goes back to the pool only out of its transaction.
@@ -211,11 +244,16 @@ impl<R> Tx<R> {
     }
 
     async fn send(&mut self) -> Outcome<Vec<Vec<Row>>, R> {
-        let queue = std::mem::take(&mut self.queue);
+        let (queue, events) = (std::mem::take(&mut self.queue), std::mem::take(&mut self.events));
+        let commits = queue.last().is_some_and(|last| last.sql == COMMIT);
         let connection = self.connection.as_ref().expect("held until commit or abandon");
         let prepared = try_join_all(queue.iter().map(|s| connection.prepare_cached(s.sql)))
             .await
             .map_err(|e| Failure::Broken(broken(self.unit.name, e)))?;
+        if connection.is_closed() {
+            let said = "the connection was closed before anything was sent";
+            return Err(Failure::Broken(Broken::unavailable(self.unit.name, said)));
+        }
         self.flights += 1;
         // Polled together, so tokio-postgres writes all of them before it waits for the first answer.
         let flights = queue.iter().zip(&prepared).map(|(queued, statement)| async move {
@@ -228,10 +266,19 @@ impl<R> Tx<R> {
             Ok(_) => true,
             Err(e) => e.code().is_some(),
         });
-        for result in results {
+        let last = prepared.len() - 1;
+        for (place, result) in results.into_iter().enumerate() {
             match result {
-                Ok(rows) => answers.push(rows),
-                Err(e) => return Err(self.refusal_or_broken(e)),
+                Ok(rows) => {
+                    if let Some(row) = rows.first().filter(|_| events.contains(&place)) {
+                        self.witness = Some((row.get("event_id"), row.get("xid")));
+                    }
+                    answers.push(rows);
+                }
+                Err(e) => {
+                    self.unknown = commits && may_have_committed(&e, place == last);
+                    return Err(self.refusal_or_broken(e));
+                }
             }
         }
         Ok(answers)
@@ -246,6 +293,16 @@ impl<R> Tx<R> {
             None => Failure::Broken(broken(self.unit.name, error)),
         }
     }
+}
+
+/// Whether a transaction was committed, if that can be found out: by an event of it, which is there or not.
+async fn became_of_it(db: Db, name: &'static str, witness: Option<(Uuid, String)>) -> Option<bool> {
+    let (event, xid) = witness?;
+    let found = db.is_committed(&xid, event).await;
+    if let Err(e) = &found {
+        tracing::warn!(unit = name, error = %e, "what became of a commit is not known");
+    }
+    found.ok()
 }
 
 impl<R> Drop for Tx<R> {

@@ -148,6 +148,15 @@ impl From<Broken> for Problem {
                 )
                 .retry_after(1)
             }
+            BrokenKind::Unknown => {
+                tracing::warn!(error = %broken, "answering 503: it is not known whether it was done");
+                Self::new(
+                    503,
+                    "outcome-unknown",
+                    "It is not known whether this was done. With its Idempotency-Key the same request may be sent again; without one, look first.",
+                )
+                .retry_after(1)
+            }
             BrokenKind::Defect => {
                 tracing::error!(error = %broken, "answering 500");
                 Self::new(

@@ -2,7 +2,8 @@
 //!
 //! Commands that come while others are under way ride together (see [`Shuttle`]). All of them are done or none: a refusal or a defect of
 //! one rolls everything back, and then each is done by itself, as if there had been no others. So what one is told never depends on its
-//! company, and the door's promises are the same as [`once`]'s. Only when it cannot be known whether the flight committed are all told so.
+//! company, and the door's promises are the same as [`once`]'s. When it is not known whether they were committed, nothing is done again
+//! before it is: those with a key are looked up by it, the others are told so.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use hospital_types::Actor;
 use jiff::Timestamp;
 use tokio_postgres::types::Json;
 
-use super::{Explain, Request, lock_of, once};
+use super::{Explain, Found, Request, lock_of, look_back, once};
 use crate::{
     db::{Db, Statement, Tx, Unit},
     http::{Answer, Problem},
-    outcome::{Broken, Failure, Outcome},
+    outcome::{Broken, BrokenKind, Failure, Outcome},
     shuttle::{NotCarried, Shuttle},
     sql,
 };
@@ -110,13 +111,29 @@ async fn ride<J: Joint>(db: &Db, members: Vec<Member<J::Cmd>>) -> Vec<Answer> {
             Err(NotDone::Nothing) => {
                 metrics::counter!("together_apart_total", "unit" => J::NAME).increment(1);
             }
-            Err(NotDone::Unknown(broken)) => {
+            Err(NotDone::Away(broken)) => {
                 let answer = Answer::problem(Problem::from(broken));
                 return vec![answer; members.len()];
+            }
+            Err(NotDone::Unknown(broken)) => {
+                let found = members.into_iter().map(|member| again::<J>(db, member, &broken));
+                return Box::pin(join_all(found)).await;
             }
         }
     }
     join_all(members.into_iter().map(|member| alone::<J>(db, member))).await
+}
+
+/// Answers a command that may have been done with others: by its key, or not at all.
+async fn again<J: Joint>(db: &Db, member: Member<J::Cmd>, broken: &Broken) -> Answer {
+    match look_back(db, &member.request, broken).await {
+        Found::Answer(answer) => answer,
+        Found::Nothing => alone::<J>(db, member).await,
+        Found::Unknown => {
+            let said = broken.to_string();
+            Answer::problem(Problem::from(Broken::unavailable(J::NAME, said).into_unknown()))
+        }
+    }
 }
 
 /// Does one command as if there were no others.
@@ -134,13 +151,14 @@ async fn alone<J: Joint>(db: &Db, member: Member<J::Cmd>) -> Answer {
 enum NotDone {
     /// Nothing was changed.
     Nothing,
-    /// It is not known, or the database cannot be reached.
+    /// Nothing was changed, and the database cannot be reached.
+    Away(Broken),
     Unknown(Broken),
 }
 
 async fn attempt<J: Joint>(db: &Db, members: &[Member<J::Cmd>]) -> Result<Vec<Answer>, NotDone> {
     let unit = Unit { name: J::NAME, actor: Actor::system(J::NAME), traceparent: None };
-    let mut tx = db.begin::<J::Refused>(unit).await.map_err(NotDone::Unknown)?;
+    let mut tx = db.begin::<J::Refused>(unit).await.map_err(NotDone::Away)?;
     // The claims come first and carry the answers, which the work makes.
     let claims = tx.queued();
     tx.write(sql!(""));
@@ -155,7 +173,10 @@ async fn attempt<J: Joint>(db: &Db, members: &[Member<J::Cmd>]) -> Result<Vec<An
     *tx.unsent(claims).expect("the work cannot send") = claim_all(members, &answers);
     match tx.commit().await {
         Ok(()) => Ok(answers),
-        Err(Failure::Broken(broken)) if !tx.ended() => Err(NotDone::Unknown(broken)),
+        Err(Failure::Broken(broken)) if broken.kind() == BrokenKind::Unknown => {
+            Err(NotDone::Unknown(broken))
+        }
+        Err(Failure::Broken(broken)) if !tx.ended() => Err(NotDone::Away(broken)),
         Err(_) => Err(NotDone::Nothing),
     }
 }

@@ -7,28 +7,39 @@ use hospital_kit::{
     db::{Db, DbSettings},
     migrate::Schema,
 };
-use hospital_testkit::{TestDb, database_from};
+use hospital_testkit::{Commits, TestDb, database_from, empty_database_with};
 use tokio::sync::Mutex;
 
 /// A service's schema with a table to change: bills with a lock order to get wrong.
 pub(crate) async fn schema() -> (TestDb, Db) {
-    let db = database_from("kit", async |url| {
-        let schema = Schema { name: "kit", migrations: Vec::new() };
-        schema.migrate(&url, Some("secret")).await?;
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-        tokio::spawn(connection);
-        client
-            .batch_execute(
-                "CREATE TABLE kit.bill (id uuid PRIMARY KEY, paid bigint NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 1,
-                     CONSTRAINT bill_not_overpaid CHECK (paid <= 100));
-                 CREATE TABLE kit.payment (id uuid PRIMARY KEY, bill_id uuid NOT NULL,
-                     CONSTRAINT payment_bill_exists FOREIGN KEY (bill_id) REFERENCES kit.bill DEFERRABLE INITIALLY DEFERRED)",
-            )
-            .await?;
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let db = database_from("kit", async |url| fill(&url).await).await.unwrap();
+    opened(db)
+}
+
+/// The same on a server whose commits take long enough to be met while at it.
+pub(crate) async fn schema_with_slow_commits() -> (TestDb, Db) {
+    let db = empty_database_with(Commits::Slow).await.unwrap();
+    fill(&db.owner_url()).await.unwrap();
+    opened(db)
+}
+
+async fn fill(url: &str) -> anyhow::Result<()> {
+    let schema = Schema { name: "kit", migrations: Vec::new() };
+    schema.migrate(url, Some("secret")).await?;
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    client
+        .batch_execute(
+            "CREATE TABLE kit.bill (id uuid PRIMARY KEY, paid bigint NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 1,
+                 CONSTRAINT bill_not_overpaid CHECK (paid <= 100));
+             CREATE TABLE kit.payment (id uuid PRIMARY KEY, bill_id uuid NOT NULL,
+                 CONSTRAINT payment_bill_exists FOREIGN KEY (bill_id) REFERENCES kit.bill DEFERRABLE INITIALLY DEFERRED)",
+        )
+        .await?;
+    Ok(())
+}
+
+fn opened(db: TestDb) -> (TestDb, Db) {
     let settings = DbSettings::new(db.url_as("hospital_kit", "secret"), "kit");
     let pool = Db::new(&settings, Clock::system()).unwrap();
     (db, pool)

@@ -14,7 +14,7 @@ use hospital_types::{Actor, Refusal, RefusalKind};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::support::{schema, until_blocked};
+use crate::support::{schema, schema_with_slow_commits, until_blocked};
 
 #[derive(Debug, PartialEq, Eq)]
 enum PayRefused {
@@ -239,4 +239,58 @@ async fn a_connection_that_is_lost_in_the_middle_leaves_nothing_and_each_key_can
         join_all((0..10).map(pay)).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(statuses(&again), BTreeMap::from([(201, 10)]));
     assert_eq!(count(&db, "bill WHERE paid = 10").await, 1);
+}
+
+/// Pays one, and comes again while it is not known whether that was done, if there is a key to come with.
+async fn pay_surely(paying: &Together<Paying>, bill: Uuid, key: Option<&str>) -> Answer {
+    loop {
+        let answer = paying.once(request(key), Pay { bill, amount: 1 }).await;
+        if key.is_none() || !matches!(answer.status(), 409 | 503) {
+            return answer;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_been_committed_is_looked_up_by_its_key_and_never_done_twice() {
+    let (database, db) = schema_with_slow_commits().await;
+    let bill = bill(&db, 1).await;
+    let paying = Together::<Paying>::new(&db);
+    let waves = async {
+        let mut answers = Vec::new();
+        for wave in 0..8 {
+            let keys = (0..12).map(|n| (n % 2 == 0).then(|| format!("{wave}-{n}")));
+            let calls: Vec<_> = keys.collect();
+            let calls = calls.iter().map(|key| pay_surely(&paying, bill, key.as_deref()));
+            answers.extend(join_all(calls).await);
+        }
+        answers
+    };
+    let (owner, connection) =
+        tokio_postgres::connect(&database.owner_url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let mut ended = 0;
+    let mut waves = std::pin::pin!(waves);
+    let answers = loop {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE datname = current_database() AND usename = 'hospital_kit'
+                     AND state = 'active' AND query = 'COMMIT'";
+        ended += owner.query_one(end, &[]).await.unwrap().get::<_, i64>(0);
+        // Others get through.
+        let pause = std::time::Duration::from_millis(35);
+        if let Ok(answers) = tokio::time::timeout(pause, &mut waves).await {
+            break answers;
+        }
+    };
+    assert!(ended > 3, "only {ended} sessions were met at their commit");
+    let keyed: Vec<Answer> = answers.iter().step_by(2).cloned().collect();
+    assert_eq!(statuses(&keyed), BTreeMap::from([(201, 48)]));
+    let keyless: Vec<Answer> = answers.into_iter().skip(1).step_by(2).collect();
+    let said = statuses(&keyless);
+    assert!(said.keys().all(|status| matches!(status, 201 | 503)), "{said:?}");
+    let told = |status| i64::try_from(said.get(&status).copied().unwrap_or(0)).unwrap();
+    let (sure, open) = (48 + told(201), told(503));
+    let there = count(&db, "payment").await;
+    assert!((sure..=sure + open).contains(&there), "{there} there, and {sure} to {open} more told");
+    assert_eq!(count(&db, &format!("bill WHERE paid = {there}")).await, 1);
 }

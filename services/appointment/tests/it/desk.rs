@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use hospital_kit::{config::Config, db::Db, sql};
-use hospital_testkit::TestApp;
+use hospital_testkit::{Commits, TestApp, TestDb};
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Role};
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use reqwest::{Method, header};
@@ -41,6 +41,15 @@ impl Desk {
         .await
     }
 
+    /// On a database whose commits take long enough to be met while at it.
+    pub(crate) async fn open_with_slow_commits() -> Self {
+        Self::on(Commits::Slow, |config, patients| {
+            config.patient_url = format!("http://{}", patients.address);
+            config.patient_check_timeout_ms = 3000;
+        })
+        .await
+    }
+
     /// With the deadline for the patient service that a hospital has.
     pub(crate) async fn open_in_a_hurry() -> Self {
         Self::with(|config, patients| {
@@ -57,9 +66,17 @@ impl Desk {
     }
 
     async fn with(configure: impl FnOnce(&mut Config, &FakePatients)) -> Self {
+        Self::on(Commits::Fast, configure).await
+    }
+
+    async fn on(
+        commits: Commits,
+        configure: impl FnOnce(&mut Config, &FakePatients),
+    ) -> Self {
         hospital_kit::client::install_tls_provider();
         let patients = FakePatients::start().await;
-        let app = TestApp::start(
+        let app = TestApp::start_on(
+            commits,
             hospital_appointment::schema(),
             hospital_appointment::service,
             |config| configure(config, &patients),
@@ -75,6 +92,10 @@ impl Desk {
     /// Lets time pass for the service.
     pub(crate) fn pass(&self, minutes: u64) {
         self.app.clock().advance(Duration::from_secs(minutes * 60));
+    }
+
+    pub(crate) fn database(&self) -> &TestDb {
+        &self.app.db
     }
 
     pub(crate) fn get(&self, path: &str) -> Request<'_> {
@@ -246,6 +267,10 @@ impl Request<'_> {
 
     pub(crate) fn if_match(self, etag: &str) -> Self {
         Self { request: self.request.header(header::IF_MATCH, etag), ..self }
+    }
+
+    pub(crate) fn trace(self, traceparent: &str) -> Self {
+        Self { request: self.request.header("traceparent", traceparent), ..self }
     }
 
     pub(crate) fn body(self, body: &Value) -> Self {

@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod booking;
+mod commits;
 mod days;
 mod desk;
 mod document;
