@@ -156,7 +156,10 @@ const CHECKS: [Check; 12] = [
             GROUP BY subject HAVING count(*) > 1
             UNION ALL
             SELECT 'payment ' || o.subject || ' has an event and is ' || p.status FROM billing.outbox o
-            JOIN billing.payment p ON p.id = o.subject WHERE o.topic LIKE 'payment.%' AND p.status NOT IN ('succeeded', 'failed')",
+            JOIN billing.payment p ON p.id = o.subject WHERE o.topic LIKE 'payment.%' AND p.status NOT IN ('succeeded', 'failed')
+            UNION ALL
+            SELECT 'payment ' || p.id || ' was settled by hand as ' || s.outcome || ' and is ' || p.status
+            FROM billing.payment_settlement s JOIN billing.payment p ON p.id = s.payment_id WHERE p.status <> s.outcome",
     },
     Check {
         id: "I13",

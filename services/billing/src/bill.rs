@@ -57,7 +57,7 @@ impl Bill {
     }
 
     pub(crate) fn outstanding(&self) -> Money {
-        if self.status == BillStatus::Cancelled {
+        if self.status == BillStatus::Cancelled || self.appointment_cancelled {
             return Money::zero(self.currency());
         }
         self.total

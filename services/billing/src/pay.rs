@@ -38,6 +38,7 @@ impl Pay {
             status,
             failure: None,
             reference: self.reference.clone(),
+            charged: None,
             asked: self.asked.clone(),
             created_at: tx.now(),
             settled_at: (status == PaymentStatus::Succeeded).then(|| tx.now()),

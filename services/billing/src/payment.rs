@@ -16,6 +16,8 @@ pub(crate) struct Payment {
     pub(crate) status: PaymentStatus,
     pub(crate) failure: Option<String>,
     pub(crate) reference: Option<String>,
+    /// What the gateway says it charged, where that is not the amount.
+    pub(crate) charged: Option<Money>,
     /// Whose idempotency key asked for it.
     pub(crate) asked: Asked,
     pub(crate) created_at: Timestamp,
@@ -41,6 +43,7 @@ impl Payment {
             status: self.status,
             failure: self.failure.clone(),
             reference: self.reference.clone(),
+            charged: self.charged,
             created_at: self.created_at,
             settled_at: self.settled_at,
         }
@@ -54,8 +57,8 @@ pub(crate) enum Settlement {
     Failed(FailureCode),
     /// No answer: neither is known.
     Unknown,
-    /// The gateway charged another amount.
-    Conflicted,
+    /// The gateway charged another amount, which is this.
+    Conflicted(Money),
 }
 
 /// Why a card payment failed.
@@ -65,6 +68,8 @@ pub(crate) enum FailureCode {
     InsufficientFunds,
     /// The gateway never charged it.
     NotCharged,
+    /// The gateway charged another amount, and a person decided that it is not to count.
+    SettledAsFailed,
 }
 
 impl FailureCode {
@@ -73,6 +78,7 @@ impl FailureCode {
             Self::CardDeclined => "card-declined",
             Self::InsufficientFunds => "insufficient-funds",
             Self::NotCharged => "not-charged",
+            Self::SettledAsFailed => "settled-as-failed",
         }
     }
 }
@@ -122,7 +128,7 @@ impl Refusal for PayRefused {
                 "It is more than what is outstanding on the bill.".to_owned()
             }
             Self::NotPayable => {
-                "Only an issued bill can be paid; this one is a draft or cancelled.".to_owned()
+                "Only an issued bill can be paid; this one is a draft or cancelled, or its appointment is.".to_owned()
             }
             Self::BillUnknownOrOtherCurrency { .. } | Self::BillUnknown => {
                 "There is no such bill.".to_owned()
@@ -145,6 +151,70 @@ impl Refusal for PayRefused {
             Self::BillUnknownOrOtherCurrency { .. } | Self::BillUnknown => Some("/billId"),
             Self::CurrencyMismatch => Some("/amount/currency"),
             Self::Overpayment { .. } | Self::NotPayable => None,
+        }
+    }
+}
+
+/// How the settling of a payment by hand is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SettleRefused {
+    Unknown,
+    Stale {
+        version: i32,
+    },
+    NotConflicted {
+        status: PaymentStatus,
+    },
+    /// What the gateway charged is no money of this bill.
+    ChargeUnusable {
+        charged: Money,
+    },
+    Overpayment,
+    NotPayable,
+}
+
+impl Refusal for SettleRefused {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound,
+            Self::Stale { .. } => RefusalKind::Stale,
+            Self::NotConflicted { .. }
+            | Self::ChargeUnusable { .. }
+            | Self::Overpayment
+            | Self::NotPayable => RefusalKind::Conflict,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown => "not-found",
+            Self::Stale { .. } => "version-stale",
+            Self::NotConflicted { .. } => "payment-not-conflicted",
+            Self::ChargeUnusable { .. } => "charge-unusable",
+            Self::Overpayment => "overpayment",
+            Self::NotPayable => "bill-not-payable",
+        }
+    }
+
+    fn detail(&self) -> String {
+        const GIVE_BACK: &str = "Give it back at the gateway and settle the payment as failed.";
+        match self {
+            Self::Unknown => String::new(),
+            Self::Stale { version } => {
+                format!("It was changed meanwhile and is at version {version}: read it again.")
+            }
+            Self::NotConflicted { status } => {
+                format!("The payment is {}: there is nothing to settle.", status.as_str())
+            }
+            Self::ChargeUnusable { charged } => {
+                format!("The bill cannot take the {charged} that were charged. {GIVE_BACK}")
+            }
+            Self::Overpayment => {
+                format!("What was charged is more than is outstanding on the bill. {GIVE_BACK}")
+            }
+            Self::NotPayable => format!(
+                "The appointment was cancelled, and more was charged than was asked for. {GIVE_BACK}"
+            ),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Reconciler {
             Ok(Ok(Known::Charged(amount))) if amount == payment.amount => {
                 (Settlement::Succeeded, None)
             }
-            Ok(Ok(Known::Charged(_))) => (Settlement::Conflicted, None),
+            Ok(Ok(Known::Charged(other))) => (Settlement::Conflicted(other), None),
             Ok(Ok(Known::Failed(code))) => (Settlement::Failed(code), None),
             Ok(Ok(Known::Nothing)) => (Settlement::Failed(FailureCode::NotCharged), None),
             // It will know soon.

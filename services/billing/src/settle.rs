@@ -5,14 +5,14 @@ use std::convert::Infallible;
 use hospital_contracts::billing::PaymentStatus;
 use hospital_kit::{
     db::Tx,
-    http::{Answer, Problem},
+    http::{Answer, IfMatch, Problem},
     idempotency,
     outcome::Outcome,
 };
 use hospital_types::PaymentId;
 
 use crate::{
-    payment::{FailureCode, Payment, Settlement},
+    payment::{FailureCode, Payment, SettleRefused, Settlement},
     store,
 };
 
@@ -33,7 +33,10 @@ pub(crate) async fn settle(
         Settlement::Succeeded => PaymentStatus::Succeeded,
         Settlement::Failed(_) => PaymentStatus::Failed,
         Settlement::Unknown => PaymentStatus::Unknown,
-        Settlement::Conflicted => PaymentStatus::Conflicted,
+        Settlement::Conflicted(charged) => {
+            payment.charged = Some(charged);
+            PaymentStatus::Conflicted
+        }
     };
     payment.version += 1;
     if let Settlement::Failed(code) = settlement {
@@ -45,20 +48,75 @@ pub(crate) async fn settle(
     store::update_payment(tx, &payment, next_check_s);
     match settlement {
         Settlement::Succeeded => {
-            store::reserved_to_paid(tx, &payment);
+            store::reserved_to_paid(tx, &payment, payment.amount);
             store::append_completed(tx, &payment);
         }
-        Settlement::Failed(code) => {
-            store::release_reserved(tx, &payment);
-            store::append_failed(tx, &payment, code);
-            // The last thing that held the bill of a cancelled appointment open.
-            store::append_cancelled_if_closed(tx, payment.bill);
-        }
-        Settlement::Unknown | Settlement::Conflicted => {}
+        Settlement::Failed(code) => fail(tx, &payment, code),
+        Settlement::Unknown | Settlement::Conflicted(_) => {}
     }
     let asked = payment.asked.clone();
     idempotency::remember(tx, &asked.caller, &asked.route, &asked.key, &answer(&payment));
     Ok(Some(payment))
+}
+
+/// Queues what the end of a payment that failed means for its bill, and its event.
+fn fail<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureCode) {
+    store::release_reserved(tx, payment);
+    store::append_failed(tx, payment, code);
+    // The last thing that held the bill of a cancelled appointment open.
+    store::append_cancelled_if_closed(tx, payment.bill);
+}
+
+/// What a person decided of a payment that is conflicted.
+#[derive(Clone, Debug)]
+pub(crate) struct ByHand {
+    pub(crate) succeeded: bool,
+    pub(crate) reason: String,
+}
+
+/// Settles a conflicted payment as a person decided: with what the gateway charged, or as failed, and then what was charged is given
+/// back outside of the platform. The money held for it goes either way.
+pub(crate) async fn settle_by_hand(
+    tx: &mut Tx<SettleRefused>,
+    id: PaymentId,
+    seen: IfMatch,
+    decided: &ByHand,
+) -> Outcome<Payment, SettleRefused> {
+    let found = store::payment_for_update(tx, id).await?;
+    let mut payment = found.ok_or(SettleRefused::Unknown)?;
+    if !seen.allows(payment.version) {
+        return Err(SettleRefused::Stale { version: payment.version }.into());
+    }
+    if payment.status != PaymentStatus::Conflicted {
+        return Err(SettleRefused::NotConflicted { status: payment.status }.into());
+    }
+    let asked = payment.amount;
+    payment.version += 1;
+    payment.settled_at = Some(tx.now());
+    if decided.succeeded {
+        // Payments that were conflicted before this was kept have no amount but the one that was asked for.
+        payment.amount = payment.charged.unwrap_or(asked);
+        if payment.amount.currency() != asked.currency()
+            || !payment.amount.is_positive()
+            || !payment.amount.is_acceptable()
+        {
+            return Err(SettleRefused::ChargeUnusable { charged: payment.amount }.into());
+        }
+        payment.status = PaymentStatus::Succeeded;
+        store::update_payment(tx, &payment, None);
+        store::reserved_to_paid(tx, &payment, asked)
+            .refuse_on("bill_not_overpaid", SettleRefused::Overpayment)
+            .refuse_on("bill_takes_payments", SettleRefused::NotPayable);
+        store::append_completed(tx, &payment);
+    } else {
+        let code = FailureCode::SettledAsFailed;
+        payment.status = PaymentStatus::Failed;
+        payment.failure = Some(code.as_str().to_owned());
+        store::update_payment(tx, &payment, None);
+        fail(tx, &payment, code);
+    }
+    store::insert_settlement(tx, &payment, asked, &decided.reason);
+    Ok(payment)
 }
 
 /// What the client of a payment is told.
@@ -85,6 +143,7 @@ fn declined(code: &str) -> &'static str {
         "not-charged" => {
             "The card was not charged. It may be tried again under a new Idempotency-Key."
         }
+        "settled-as-failed" => "The payment was settled as failed.",
         _ => "The card was declined. Nothing was charged.",
     }
 }

@@ -91,8 +91,8 @@ impl Notifications {
                 paid(&facts, Kind::PaymentCompleted, w.payment_completed(&facts))
             }
             _ => {
-                let PaymentFailed { facts, .. } = read(event)?;
-                paid(&facts, Kind::PaymentFailed, w.payment_failed(&facts))
+                let PaymentFailed { facts, code } = read(event)?;
+                paid(&facts, Kind::PaymentFailed, w.payment_failed(&facts, &code))
             }
         })
     }

@@ -81,9 +81,13 @@ impl Writer {
         self.letter("Your payment", &[&said, &rest])
     }
 
-    pub(crate) fn payment_failed(&self, facts: &PaymentFacts) -> Text {
-        let said =
-            format!("Your payment of {} did not go through. Nothing was charged.", facts.amount);
+    pub(crate) fn payment_failed(&self, facts: &PaymentFacts, code: &str) -> Text {
+        // One that a person settled was charged with another amount.
+        let charged = match code {
+            "settled-as-failed" => "What was charged is given back.",
+            _ => "Nothing was charged.",
+        };
+        let said = format!("Your payment of {} did not go through. {charged}", facts.amount);
         self.letter(
             "Your payment did not go through",
             &[&said, "Please try again, or pay at our desk."],

@@ -80,7 +80,7 @@ pub struct BillView {
     pub paid: Money,
     /// Held by card payments whose outcome is not known yet.
     pub reserved: Money,
-    /// Total less paid and reserved; nothing once cancelled.
+    /// Total less paid and reserved; nothing once the bill or its appointment is cancelled.
     pub outstanding: Money,
     /// What was paid for an appointment that was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +142,9 @@ pub struct PaymentView {
     /// The payer's or the bank's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// What the gateway says it charged, where that is not what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Money>,
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     #[schema(required, value_type = Option<String>, format = DateTime)]

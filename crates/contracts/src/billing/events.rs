@@ -73,7 +73,7 @@ pub struct PaymentFacts {
 pub struct PaymentFailed {
     #[serde(flatten)]
     pub facts: PaymentFacts,
-    /// Stable, kebab-case: `card-declined`, `insufficient-funds`, `not-charged`.
+    /// Stable, kebab-case: `card-declined`, `insufficient-funds`, `not-charged`, `settled-as-failed`.
     pub code: String,
 }
 

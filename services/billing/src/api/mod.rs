@@ -55,7 +55,8 @@ pub(crate) fn routes(context: &Context, gateway: &SharedGateway) -> (Router, Ope
         .routes(routes!(bills::add))
         .routes(routes!(bills::issue))
         .routes(routes!(payments::pay, payments::list))
-        .routes(routes!(payments::show));
+        .routes(routes!(payments::show))
+        .routes(routes!(payments::settle_conflicted));
     let (routes, document) = with_docs(
         routes,
         "Hospital billing service",

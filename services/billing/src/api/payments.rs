@@ -5,8 +5,9 @@ use hospital_contracts::billing::{BillStatus, PaymentMethod, PaymentStatus, Paym
 use hospital_kit::{
     db::{Db, Tx, Unit},
     http::{
-        Allowed, Answer, Body, CreateProblems, Cursor, Keyed, Limit, ListProblems, Page, PathId,
-        Problem, Query, ReadProblems, RequiredIdempotencyKey, not_null,
+        Allowed, Answer, Body, CreateProblems, Cursor, IdempotencyKey, IfMatch, Keyed, Limit,
+        ListProblems, Page, PathId, Problem, Query, ReadProblems, RequiredIdempotencyKey,
+        StepProblems, not_null,
     },
     idempotency::{self, Explain, Once, Request},
     outcome::Outcome,
@@ -16,13 +17,13 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::{App, MoneyReaders, Payers, bad_query};
+use super::{App, BillingManagers, MoneyReaders, Payers, bad_query};
 use crate::{
     card_number,
     gateway::Charge,
     pay::{Pay, reserve},
-    payment::{Asked, PayRefused, Payment, Settlement},
-    settle::{answer, settle},
+    payment::{Asked, PayRefused, Payment, SettleRefused, Settlement},
+    settle::{ByHand, answer, settle, settle_by_hand},
     store::{self, PaymentFilter},
 };
 
@@ -31,7 +32,8 @@ impl Explain for PayRefused {
         let refused = match self {
             Self::Overpayment { bill, .. } => match store::bill_by_id(db, bill).await {
                 Ok(Some(found))
-                    if matches!(found.status, BillStatus::Draft | BillStatus::Cancelled) =>
+                    if found.appointment_cancelled
+                        || matches!(found.status, BillStatus::Draft | BillStatus::Cancelled) =>
                 {
                     Self::NotPayable
                 }
@@ -227,6 +229,72 @@ pub(super) async fn show(
     let (payment, _) =
         found.filter(|(_, patient)| who.may_see(*patient)).ok_or_else(Problem::not_found)?;
     Ok(Answer::ok(payment.version, &payment.view()))
+}
+
+impl Explain for SettleRefused {}
+
+/// What a person decided of a conflicted payment, and why.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SettleBody {
+    /// `succeeded`: what the gateway charged is paid. `failed`: it does not count, and is given back at the gateway.
+    #[schema(pattern = "^(succeeded|failed)$", example = "failed")]
+    outcome: String,
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+impl SettleBody {
+    fn decided(&self) -> Result<ByHand, Problem> {
+        let mut faults = Faults::new();
+        let succeeded = match self.outcome.as_str() {
+            "succeeded" => Ok(true),
+            "failed" => Ok(false),
+            _ => Err("must be succeeded or failed"),
+        };
+        let succeeded = faults.take("/outcome", succeeded);
+        let reason = faults.take("/reason", text(&self.reason, 500));
+        let decided = succeeded.zip(reason).map(|(succeeded, reason)| ByHand { succeeded, reason });
+        Ok(faults.finish(decided)?)
+    }
+}
+
+/// Settles a payment that is `conflicted`, because the gateway charged another amount.
+#[utoipa::path(
+    post, path = "/payments/{id}/settle", tag = "Payments", request_body = SettleBody,
+    params(
+        ("id" = String, Path, format = Uuid, description = "The payment."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
+        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
+    ),
+    responses(
+        (status = 200, description = "The payment, settled.", body = PaymentView),
+        (status = 409, description = "`payment-not-conflicted`; `charge-unusable`, `overpayment` or `bill-not-payable` when the bill \
+            cannot take what was charged.",
+            body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        StepProblems,
+    ),
+)]
+pub(super) async fn settle_conflicted(
+    State(app): State<App>,
+    who: Allowed<BillingManagers>,
+    PathId(id): PathId<PaymentKind>,
+    key: IdempotencyKey,
+    seen: IfMatch,
+    body: Body<SettleBody>,
+) -> Result<Answer, Problem> {
+    let decided = match body.parse().and_then(|given| given.decided()) {
+        Ok(decided) => decided,
+        // That there is no such payment goes before what is wrong with the request.
+        Err(problem) => {
+            let found = store::payment_by_id(&app.db, id).await?;
+            return Err(if found.is_some() { problem } else { Problem::not_found() });
+        }
+    };
+    let request = key.request("payment.settle-by-hand", &who, body.fingerprint());
+    let work = async move |tx: &mut _| settle_by_hand(tx, id, seen, &decided).await;
+    let settled = |payment: &Payment| Answer::ok(payment.version, &payment.view());
+    Ok(idempotency::once(&app.db, request, settled, work).await)
 }
 
 /// Which payments; everything given must hold.

@@ -6,7 +6,7 @@ use hospital_contracts::billing::{
 };
 use hospital_kit::{
     append_each_from, append_from,
-    db::{Db, Tx, Unit},
+    db::{Db, Tx, Unit, Written},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -125,11 +125,32 @@ pub(crate) fn add_reserved(tx: &mut Tx<PayRefused>, payment: &Payment) {
     .refuse_on("bill_takes_payments", PayRefused::NotPayable);
 }
 
-pub(crate) fn reserved_to_paid<R>(tx: &mut Tx<R>, payment: &Payment) {
+/// Queues that a payment which held `reserved` is paid.
+pub(crate) fn reserved_to_paid<'a, R>(
+    tx: &'a mut Tx<R>,
+    payment: &Payment,
+    reserved: Money,
+) -> Written<'a, R> {
     tx.write(sql!(
-        "UPDATE bill SET reserved = reserved - $2, paid = paid + $2, version = version + 1 WHERE id = $1",
+        "UPDATE bill SET reserved = reserved - $2, paid = paid + $3, version = version + 1 WHERE id = $1",
         payment.bill,
+        reserved.minor(),
         payment.amount.minor(),
+    ))
+}
+
+/// Queues the record of how and why a person settled a payment.
+pub(crate) fn insert_settlement<R>(tx: &mut Tx<R>, payment: &Payment, asked: Money, reason: &str) {
+    let (actor, now) = (tx.actor().subject.clone(), tx.now());
+    tx.write(sql!(
+        "INSERT INTO payment_settlement (payment_id, outcome, asked, reason, actor, at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        payment.id,
+        payment.status.as_str(),
+        asked.minor(),
+        reason.to_owned(),
+        actor,
+        now,
     ));
 }
 
@@ -185,7 +206,8 @@ pub(crate) fn append_completed<R>(tx: &mut Tx<R>, payment: &Payment) {
         &PaymentCompleted(facts(payment)),
         members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
                       'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
-                      amount_text(b.total - b.paid - b.reserved, b.exponent), 'currency', b.currency))",
+                      amount_text(CASE WHEN b.appointment_cancelled THEN 0 ELSE b.total - b.paid - b.reserved END, b.exponent),
+                      'currency', b.currency))",
         version: "b.version",
         from: "bill b WHERE b.id = $11",
     );
@@ -197,7 +219,8 @@ pub(crate) fn append_failed<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureC
         &PaymentFailed { facts: facts(payment), code: code.as_str().to_owned() },
         members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
                       'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
-                      amount_text(b.total - b.paid - b.reserved, b.exponent), 'currency', b.currency))",
+                      amount_text(CASE WHEN b.appointment_cancelled THEN 0 ELSE b.total - b.paid - b.reserved END, b.exponent),
+                      'currency', b.currency))",
         version: "b.version",
         from: "bill b WHERE b.id = $11",
     );
@@ -228,13 +251,17 @@ pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, bill: BillId) {
 pub(crate) fn update_payment<R>(tx: &mut Tx<R>, payment: &Payment, next_check_s: Option<f64>) {
     tx.write(sql!(
         "UPDATE payment SET version = $2, status = $3, failure = $4, settled_at = $5,
-                next_check_at = now() + make_interval(secs => $6) WHERE id = $1",
+                next_check_at = now() + make_interval(secs => $6), amount = $7, charged = $8, charged_currency = $9
+         WHERE id = $1",
         payment.id,
         payment.version,
         payment.status.as_str(),
         payment.failure.clone(),
         payment.settled_at,
         next_check_s,
+        payment.amount.minor(),
+        payment.charged.map(Money::minor),
+        payment.charged.map(|charged| charged.currency().code().to_owned()),
     ));
 }
 
@@ -243,7 +270,7 @@ macro_rules! select_payment {
     ($($rest:literal),+) => {
         concat!(
             "SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route, p.key,
-                    p.created_at, p.settled_at
+                    p.created_at, p.settled_at, p.charged, p.charged_currency
              FROM payment p ",
             $($rest),+
         )
@@ -265,7 +292,7 @@ pub(crate) async fn payment_by_id(
     let rows = db
         .read(sql!(
             "SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route,
-                    p.key, p.created_at, p.settled_at, b.patient_id
+                    p.key, p.created_at, p.settled_at, p.charged, p.charged_currency, b.patient_id
              FROM payment p JOIN bill b ON b.id = p.bill_id WHERE p.id = $1",
             id,
         ))
@@ -341,7 +368,7 @@ pub(crate) async fn claim_checks(db: &Db, limit: i64) -> Result<Vec<DueCheck>, B
              WHERE p.id IN (SELECT d.id FROM payment d WHERE d.status IN ('pending', 'unknown') AND d.next_check_at <= now()
                             ORDER BY d.next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED)
              RETURNING p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route,
-                       p.key, p.created_at, p.settled_at, p.checks",
+                       p.key, p.created_at, p.settled_at, p.charged, p.charged_currency, p.checks",
             limit,
         ))
         .await?;
@@ -349,6 +376,12 @@ pub(crate) async fn claim_checks(db: &Db, limit: i64) -> Result<Vec<DueCheck>, B
         .iter()
         .map(|row| DueCheck { payment: payment(row), checks: row.get("checks") })
         .collect())
+}
+
+fn charged(row: &Row) -> Option<Money> {
+    let minor: i64 = row.get::<_, Option<_>>("charged")?;
+    let code: &str = row.get::<_, Option<_>>("charged_currency")?;
+    Some(Money::from_minor(minor, Currency::parse(code).expect("only currencies are written")))
 }
 
 fn payment(row: &Row) -> Payment {
@@ -361,6 +394,7 @@ fn payment(row: &Row) -> Payment {
         status: PaymentStatus::parse(row.get("status")).expect("payment_status allows no other"),
         failure: row.get("failure"),
         reference: row.get("reference"),
+        charged: charged(row),
         asked: Asked { caller: row.get("caller"), route: row.get("route"), key: row.get("key") },
         created_at: row.get("created_at"),
         settled_at: row.get("settled_at"),
