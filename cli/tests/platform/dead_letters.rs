@@ -62,6 +62,21 @@ impl<'a> Desk<'a> {
         id(&self.post(2, "/appointments", &body).await)
     }
 
+    /// Books the visit of a day of April in a trace, and gives its id.
+    async fn book_in(&self, trace: &str, day: u32) -> String {
+        let at = |time: &str| format!("2031-04-{day:02}T{time}:00Z");
+        let body = json!({
+            "patientId": self.patient, "practitionerId": self.practitioner, "start": at("10:00"),
+            "end": at("10:30"), "serviceType": "visit",
+        });
+        let url = format!("http://127.0.0.1:{}/appointments", self.platform.base_port + 2);
+        let request = client().post(url).bearer_auth(&self.token).json(&body);
+        let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
+        let answer = request.header("traceparent", traceparent).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        id(&answer.json().await.unwrap())
+    }
+
     async fn cancel(&self, appointment: &str) {
         let path = format!("/appointments/{appointment}/cancel");
         let body = json!({ "by": "patient", "reason": "Zaunkönig is ill" });
@@ -159,6 +174,31 @@ async fn a_dead_letter_is_seen_redriven_and_audited_and_what_waited_follows_in_o
     }
     platform.must(&["verify"]);
     the_journey_is_told(&platform, &desk, &broken, letter_id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_leads_to_its_own_booking_however_many_are_made_at_once() {
+    let platform = Platform::start();
+    let desk = Desk::open(&platform).await;
+    // Bookings wait for each other's bills, so that billing gets them in one batch.
+    let mut database = platform.database().await;
+    let hold = database.transaction().await.unwrap();
+    hold.batch_execute("LOCK TABLE billing.bill IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let bookings = (1..=12_u32).map(|day| {
+        let (desk, trace) = (&desk, format!("{day:032x}"));
+        async move { (desk.book_in(&trace, day).await, trace) }
+    });
+    let booked = futures_util::future::join_all(bookings).await;
+    hold.commit().await.unwrap();
+    for (appointment, trace) in booked {
+        eventually("its bill", async || (desk.bills(&appointment).await.len() == 1).then_some(()))
+            .await;
+        let journeys = parsed(&platform.must(&["journey", &trace, "--json"]));
+        let journeys = journeys.as_array().unwrap();
+        assert_eq!(journeys.len(), 1, "{trace} is of one booking");
+        assert_eq!(journeys[0]["appointment"]["id"], *appointment);
+        assert_eq!(journeys[0]["traces"], json!([trace]), "its events are of no other trace");
+    }
 }
 
 async fn the_journey_is_told(

@@ -63,12 +63,12 @@ pub async fn once(
     consumer: &dyn Consume,
     batch: &[Arrival<'_>],
 ) -> Outcome<usize, Poison> {
-    let Some(first) = batch.first() else { return Ok(0) };
-    let unit = Unit {
-        name: consumer.group(),
-        actor: Actor::system(consumer.group()),
-        traceparent: first.event.traceparent.clone(),
-    };
+    if batch.is_empty() {
+        return Ok(0);
+    }
+    // A batch is of no trace: what an event causes is of the event's.
+    let actor = Actor::system(consumer.group());
+    let unit = Unit { name: consumer.group(), actor, traceparent: None };
     db.write(unit, async |tx: &mut Tx<Poison>| {
         let (mut fresh, heads) = claim(tx, consumer.group(), batch).await?;
         // An id that stands twice in the batch is fresh the first time only.

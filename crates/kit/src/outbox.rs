@@ -38,30 +38,16 @@ pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
     id
 }
 
-/// Many events of one kind in one statement, for consumers that work in batches.
-pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[E]) {
+/// Many events of one kind in one statement, for consumers that work in batches: each with the trace of the event that caused it.
+pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: Vec<(E, Option<String>)>) {
     if events.is_empty() {
         return;
     }
     let unit = tx.unit().clone();
-    let ids: Vec<EventId> = events.iter().map(|_| EventId::new()).collect();
-    tx.append(sql!(
-        "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
-         SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, $3::text, $4::text, $5::text
-         FROM unnest($6::uuid[], $7::uuid[], $8::integer[], $9::uuid[], $10::jsonb[]) WITH ORDINALITY
-              AS e (id, aggregate, version, subject, payload, place)
-         ORDER BY e.place RETURNING event_id, xid::text AS xid",
-        E::TOPIC,
-        E::cloud_type(),
-        unit.traceparent,
-        unit.name,
-        unit.actor.subject,
-        ids,
-        events.iter().map(E::aggregate).collect::<Vec<_>>(),
-        events.iter().map(E::version).collect::<Vec<_>>(),
-        events.iter().map(E::subject).collect::<Vec<_>>(),
-        events.iter().map(payload).collect::<Vec<_>>(),
-    ));
+    let (events, traces): (Vec<E>, Vec<Option<String>>) = events.into_iter().unzip();
+    let cause = |traceparent| Unit { traceparent, ..unit.clone() };
+    let units: Vec<Unit> = traces.into_iter().map(cause).collect();
+    append_each(tx, &events.into_iter().zip(&units).collect::<Vec<_>>());
 }
 
 /// Events of several commands that are done together, each with the actor and the trace of its own, in one statement.

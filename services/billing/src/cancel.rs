@@ -1,19 +1,27 @@
 //! Closes the money of a cancelled appointment.
 
+use std::collections::HashMap;
+
 use hospital_contracts::billing::BillCancelled;
 use hospital_kit::{db::Tx, inbox::Poison, outbox, outcome::Outcome};
 use hospital_types::AppointmentId;
 
 use crate::store;
 
-/// Cancels the bills without payments; one with payments keeps its status and shows what is due back. An appointment whose bill is not there
+/// Cancels the bills of these appointments, each with the trace of its cancellation: those without payments; one with payments keeps its status and shows what is due back. An appointment whose bill is not there
 /// yet is remembered, and its bill is cancelled as it is made.
 pub(crate) async fn cancel(
     tx: &mut Tx<Poison>,
-    appointments: &[AppointmentId],
+    appointments: &[(AppointmentId, Option<String>)],
 ) -> Outcome<(), Poison> {
-    let cancelled = store::cancel_bills(tx, appointments).await?;
-    let events: Vec<_> = cancelled.into_iter().map(BillCancelled).collect();
-    outbox::append_all(tx, &events);
+    let ids: Vec<AppointmentId> = appointments.iter().map(|(id, _)| *id).collect();
+    let traces: HashMap<AppointmentId, &Option<String>> =
+        appointments.iter().map(|(id, traceparent)| (*id, traceparent)).collect();
+    let cancelled = store::cancel_bills(tx, &ids).await?.into_iter();
+    let traced = cancelled.map(|bill| {
+        let traceparent = traces.get(&bill.appointment_id).and_then(|trace| (*trace).clone());
+        (BillCancelled(bill), traceparent)
+    });
+    outbox::append_all(tx, traced.collect());
     Ok(())
 }

@@ -14,7 +14,10 @@ use hospital_kit::{
 use hospital_types::Currency;
 use jiff::tz::TimeZone;
 
-use crate::{cancel::cancel, generate::generate};
+use crate::{
+    cancel::cancel,
+    generate::{Booked, generate},
+};
 
 pub(crate) struct Billing {
     currency: Currency,
@@ -46,10 +49,11 @@ impl Consume for Billing {
                 if !crate::price::is_code(&facts.service_type) {
                     return Err(Poison::because("its service type is no code").into());
                 }
-                booked.push(facts);
+                let (at, traceparent) = (event.time, event.traceparent.clone());
+                booked.push(Booked { facts, at: at.unwrap_or_else(|| tx.now()), traceparent });
             } else {
-                let event: AppointmentCancelled = event.payload().map_err(Poison::because)?;
-                cancelled.push(event.facts.appointment_id);
+                let told: AppointmentCancelled = event.payload().map_err(Poison::because)?;
+                cancelled.push((told.facts.appointment_id, event.traceparent.clone()));
             }
         }
         if !booked.is_empty() {

@@ -1,12 +1,14 @@
 //! Makes the bills of booked appointments: exactly one each, whatever is delivered how often.
 
+use std::collections::HashMap;
+
 use hospital_contracts::{
     appointment::AppointmentFacts,
     billing::{BillCancelled, BillGenerated, BillStatus},
 };
 use hospital_kit::{db::Tx, inbox::Poison, outbox, outcome::Outcome};
-use hospital_types::{BillId, Currency, Money};
-use jiff::tz::TimeZone;
+use hospital_types::{AppointmentId, BillId, Currency, Money};
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     bill::{Bill, Line},
@@ -14,10 +16,18 @@ use crate::{
     store::Pricing,
 };
 
-/// Makes a bill for each appointment that has none: issued at once where the price list has a price, otherwise a draft.
+/// An appointment that was booked: when, and in which trace.
+pub(crate) struct Booked {
+    pub(crate) facts: AppointmentFacts,
+    pub(crate) at: Timestamp,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Makes a bill for each appointment that has none: issued at once where the price list had a price when it was booked, otherwise a
+/// draft.
 pub(crate) async fn generate(
     tx: &mut Tx<Poison>,
-    booked: &[AppointmentFacts],
+    booked: &[Booked],
     currency: Currency,
     zone: &TimeZone,
 ) -> Outcome<(), Poison> {
@@ -26,7 +36,7 @@ pub(crate) async fn generate(
         .iter()
         .zip(pricing)
         .filter(|(_, pricing)| !pricing.has_bill)
-        .map(|(facts, pricing)| bill(tx, facts, pricing, currency))
+        .map(|(booked, pricing)| bill(tx, &booked.facts, pricing, currency))
         .collect();
     // Twice in one batch is once.
     bills.sort_by_key(|bill| bill.appointment);
@@ -37,12 +47,17 @@ pub(crate) async fn generate(
         bill.number = numbers.next();
     }
     store::insert_bills(tx, &bills);
-    let of =
-        |status: fn(&Bill) -> bool| bills.iter().filter(move |bill| status(bill)).map(Bill::facts);
-    let generated: Vec<_> = of(|b| b.issued_at.is_some()).map(BillGenerated).collect();
-    let cancelled: Vec<_> = of(|b| b.status == BillStatus::Cancelled).map(BillCancelled).collect();
-    outbox::append_all(tx, &generated);
-    outbox::append_all(tx, &cancelled);
+    let traces: HashMap<AppointmentId, &Option<String>> =
+        booked.iter().map(|one| (one.facts.appointment_id, &one.traceparent)).collect();
+    let traced = |bill: &Bill| traces.get(&bill.appointment).and_then(|trace| (*trace).clone());
+    let of = |status: fn(&Bill) -> bool| {
+        bills.iter().filter(move |bill| status(bill)).map(|bill| (bill.facts(), traced(bill)))
+    };
+    let generated = of(|b| b.issued_at.is_some()).map(|(facts, of)| (BillGenerated(facts), of));
+    outbox::append_all(tx, generated.collect());
+    let cancelled =
+        of(|b| b.status == BillStatus::Cancelled).map(|(facts, of)| (BillCancelled(facts), of));
+    outbox::append_all(tx, cancelled.collect());
     Ok(())
 }
 

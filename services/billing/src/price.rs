@@ -1,8 +1,11 @@
 //! The price list.
 
 use hospital_contracts::billing::ServiceTypeView;
-use hospital_types::Money;
+use hospital_kit::{db::Tx, http::IfMatch, outcome::Outcome};
+use hospital_types::{Money, Refusal, RefusalKind};
 use jiff::Timestamp;
+
+use crate::store;
 
 /// A kind of service: with a price, or priced at the visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +34,45 @@ impl ServiceType {
 pub(crate) fn is_code(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// How a change of the price list is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PriceRefused {
+    /// Not the version that was seen; there may be none.
+    Stale { version: Option<i32> },
+}
+
+impl Refusal for PriceRefused {
+    fn kind(&self) -> RefusalKind {
+        RefusalKind::Stale
+    }
+
+    fn code(&self) -> &'static str {
+        "version-stale"
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Stale { version: Some(version) } => {
+                format!("It was changed meanwhile and is at version {version}: read it again.")
+            }
+            Self::Stale { version: None } => "There is no such entry yet.".to_owned(),
+        }
+    }
+}
+
+/// Sets what a kind of service is called and costs from now on; gives the entry with whether it is new.
+pub(crate) async fn set_price(
+    tx: &mut Tx<PriceRefused>,
+    entry: &ServiceType,
+    seen: IfMatch,
+) -> Outcome<(ServiceType, bool), PriceRefused> {
+    if let IfMatch(Some(seen)) = seen {
+        let version = store::lock_service_type(tx, &entry.code).await?;
+        if version != Some(seen) {
+            return Err(PriceRefused::Stale { version }.into());
+        }
+    }
+    store::put_service_type(tx, entry).await
 }

@@ -20,4 +20,5 @@ mod reasons;
 mod rollout;
 mod seen_elsewhere;
 mod steps;
+mod traces;
 mod years;

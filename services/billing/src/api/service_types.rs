@@ -3,7 +3,7 @@ use hospital_contracts::billing::ServiceTypeView;
 use hospital_kit::{
     db::{Tx, Unit},
     http::{
-        Allowed, Answer, Body, Cursor, Limit, ListProblems, Page, Problem, Query, Staff,
+        Allowed, Answer, Body, Cursor, IfMatch, Limit, ListProblems, Page, Problem, Query, Staff,
         StepProblems, current_trace, not_null,
     },
 };
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{App, BillingManagers};
 use crate::{
-    price::{ServiceType, is_code},
+    price::{ServiceType, is_code, set_price},
     store,
 };
 
@@ -30,10 +30,13 @@ pub(super) struct ServiceTypeBody {
     priced_at_visit: bool,
 }
 
-/// Sets what a kind of service costs. Bills that are there stay as they are.
+/// Sets what a kind of service costs from now on. What was booked before keeps the price that it was booked at.
 #[utoipa::path(
     put, path = "/service-types/{code}", tag = "Price list", request_body = ServiceTypeBody,
-    params(("code" = String, Path, description = "Its code: a-z, 0-9 and -, at most 64.")),
+    params(
+        ("code" = String, Path, description = "Its code: a-z, 0-9 and -, at most 64."),
+        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
+    ),
     responses((status = 200, description = "Changed.", body = ServiceTypeView),
               (status = 201, description = "New.", body = ServiceTypeView), StepProblems),
 )]
@@ -41,6 +44,7 @@ pub(super) async fn put(
     State(app): State<App>,
     who: Allowed<BillingManagers>,
     Path(code): Path<String>,
+    seen: IfMatch,
     body: Body<ServiceTypeBody>,
 ) -> Result<Answer, Problem> {
     if !is_code(&code) {
@@ -64,7 +68,7 @@ pub(super) async fn put(
         actor: who.actor.clone(),
         traceparent: current_trace().map(|t| t.traceparent().to_owned()),
     };
-    let work = async move |tx: &mut Tx<_>| store::put_service_type(tx, &entry).await;
+    let work = async move |tx: &mut Tx<_>| set_price(tx, &entry, seen).await;
     let (entry, is_new) = app.db.write(unit, work).await?;
     let location = format!("/service-types/{}", entry.code);
     Ok(if is_new {

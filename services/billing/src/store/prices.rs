@@ -1,4 +1,3 @@
-use hospital_contracts::appointment::AppointmentFacts;
 use hospital_kit::{
     db::{Db, Tx},
     inbox::Poison,
@@ -9,7 +8,10 @@ use hospital_types::Money;
 use tokio_postgres::Row;
 
 use super::{currency, money};
-use crate::price::ServiceType;
+use crate::{
+    generate::Booked,
+    price::{PriceRefused, ServiceType},
+};
 
 /// What the price list and the past say of a booked appointment.
 pub(crate) struct Pricing {
@@ -22,21 +24,30 @@ pub(crate) struct Pricing {
 /// Looks a batch up, in its order. Each appointment is locked first: its cancellation may be at work elsewhere.
 pub(crate) async fn pricing(
     tx: &mut Tx<Poison>,
-    booked: &[AppointmentFacts],
+    booked: &[Booked],
 ) -> Outcome<Vec<Pricing>, Poison> {
-    let ids: Vec<_> = booked.iter().map(|facts| facts.appointment_id).collect();
-    let codes: Vec<_> = booked.iter().map(|facts| facts.service_type.clone()).collect();
+    let ids: Vec<_> = booked.iter().map(|one| one.facts.appointment_id).collect();
+    let codes: Vec<_> = booked.iter().map(|one| one.facts.service_type.clone()).collect();
+    let times: Vec<_> = booked.iter().map(|one| one.at).collect();
     super::lock_appointments(tx, &ids);
     let rows = tx
         .read(sql!(
             "SELECT s.name, s.price, s.currency, c.appointment_id IS NOT NULL AS cancelled, b.id IS NOT NULL AS has_bill
-             FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (appointment_id, code, place)
-             LEFT JOIN service_type s ON s.code = w.code AND s.price IS NOT NULL
+             FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) WITH ORDINALITY AS w (appointment_id, code, at, place)
+             -- What was in force; for a kind of service that was listed only later, what it was listed with first.
+             LEFT JOIN LATERAL (
+                 (SELECT h.name, h.price, h.currency, 1 AS choice FROM price_history h
+                  WHERE h.code = w.code AND h.valid_from <= w.at ORDER BY h.valid_from DESC LIMIT 1)
+                 UNION ALL
+                 (SELECT h.name, h.price, h.currency, 2 FROM price_history h
+                  WHERE h.code = w.code AND h.valid_from > w.at ORDER BY h.valid_from LIMIT 1)
+                 ORDER BY choice LIMIT 1) s ON s.price IS NOT NULL
              LEFT JOIN cancelled_appointment c ON c.appointment_id = w.appointment_id
              LEFT JOIN bill b ON b.appointment_id = w.appointment_id
              ORDER BY w.place",
             ids,
             codes,
+            times,
         ))
         .await?;
     Ok(rows
@@ -49,11 +60,24 @@ pub(crate) async fn pricing(
         .collect())
 }
 
-/// Sets a price list entry; gives it with whether it is new. Setting what is there already changes nothing.
+/// The version of a price list entry, which is locked until the end.
+pub(crate) async fn lock_service_type(
+    tx: &mut Tx<PriceRefused>,
+    code: &str,
+) -> Outcome<Option<i32>, PriceRefused> {
+    let lock = "SELECT version FROM service_type WHERE code = $1 FOR NO KEY UPDATE";
+    let rows = tx.read(sql!(lock, code.to_owned())).await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Sets a price list entry; gives it with whether it is new. Setting what is there already changes nothing. The table keeps its own
+/// history, with the actor that it is told here.
 pub(crate) async fn put_service_type(
-    tx: &mut Tx<std::convert::Infallible>,
+    tx: &mut Tx<PriceRefused>,
     entry: &ServiceType,
-) -> Outcome<(ServiceType, bool), std::convert::Infallible> {
+) -> Outcome<(ServiceType, bool), PriceRefused> {
+    let actor = tx.actor().subject.clone();
+    tx.write(sql!("SELECT set_config('hospital.actor', $1, true)", actor));
     let rows = tx
         .read(sql!(
             "INSERT INTO service_type AS s (code, name, price, currency, version, created_at) VALUES ($1, $2, $3, $4, 1, $5)
