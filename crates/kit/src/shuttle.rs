@@ -81,7 +81,7 @@ impl<I: Send + 'static, O: Send + 'static> Shuttle<I, O> {
         stop.waiting.push_back(Passenger { item, answer });
         let free = (stop.out < self.shuttles).then(|| {
             stop.out += 1;
-            Out(Arc::clone(self))
+            Out::new(self)
         });
         Ok((waiting, free))
     }
@@ -98,7 +98,17 @@ impl<I: Send + 'static, O: Send + 'static> Shuttle<I, O> {
             return;
         }
         drop(stop);
-        Out(Arc::clone(self)).leave();
+        Out::new(self).leave();
+    }
+
+    /// A shuttle could not leave, for nothing begins any more: those who wait are told, by the loss of what they wait for.
+    fn close(&self) {
+        let waiting = {
+            let mut stop = self.stop();
+            stop.out -= 1;
+            std::mem::take(&mut stop.waiting)
+        };
+        drop(waiting);
     }
 
     fn take(&self) -> (Vec<I>, Vec<oneshot::Sender<O>>) {
@@ -114,23 +124,32 @@ impl<I: Send + 'static, O: Send + 'static> Shuttle<I, O> {
 }
 
 /// A shuttle that is out. However the ride ends, it comes back.
-struct Out<I: Send + 'static, O: Send + 'static>(Arc<Shuttle<I, O>>);
+struct Out<I: Send + 'static, O: Send + 'static> {
+    shuttle: Arc<Shuttle<I, O>>,
+    /// Whether its ride began. At the end of a runtime one is dropped before it does.
+    began: bool,
+}
 
 impl<I: Send + 'static, O: Send + 'static> Out<I, O> {
-    fn leave(self) {
+    fn new(shuttle: &Arc<Shuttle<I, O>>) -> Self {
+        Self { shuttle: Arc::clone(shuttle), began: false }
+    }
+
+    fn leave(mut self) {
         #[expect(
             clippy::disallowed_methods,
             reason = "every rider waits for it, in a task that is tracked"
         )]
         tokio::spawn(async move {
+            self.began = true;
             // Those who are at the stop already, but have not had their turn to board, do it now.
             tokio::task::yield_now().await;
-            let (items, answers) = self.0.take();
+            let (items, answers) = self.shuttle.take();
             if items.is_empty() {
                 return;
             }
-            self.0.count(items.len());
-            let done = (self.0.ride)(items).await;
+            self.shuttle.count(items.len());
+            let done = (self.shuttle.ride)(items).await;
             for (answer, done) in answers.into_iter().zip(done) {
                 // Whoever does not wait any more needs no answer.
                 let _ = answer.send(done);
@@ -141,7 +160,11 @@ impl<I: Send + 'static, O: Send + 'static> Out<I, O> {
 
 impl<I: Send + 'static, O: Send + 'static> Drop for Out<I, O> {
     fn drop(&mut self) {
-        self.0.back();
+        if self.began {
+            self.shuttle.back();
+        } else {
+            self.shuttle.close();
+        }
     }
 }
 
@@ -236,5 +259,18 @@ mod tests {
         }
         permits.add_permits(2);
         assert_eq!(shuttle.call(4).await, Ok(8));
+    }
+
+    #[test]
+    fn a_runtime_that_ends_with_calls_that_wait_ends() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let (shuttle, _permits, mut rides) = doubling(1, 1);
+        for n in 0..3 {
+            let shuttle = Arc::clone(&shuttle);
+            runtime.spawn(async move { call(&shuttle, n).await });
+        }
+        runtime.block_on(rides.recv());
+        drop(runtime);
+        assert!(shuttle.stop().waiting.is_empty());
     }
 }
