@@ -60,9 +60,10 @@ impl Client {
         } else {
             reqwest::Method::POST
         };
-        let asked = self
-            .ask(method, request.kind.service(), &request.path)
-            .header("idempotency-key", &request.key);
+        let mut asked = self.ask(method, request.kind.service(), &request.path);
+        if request.keyed {
+            asked = asked.header("idempotency-key", &request.key);
+        }
         // A step has no body at all.
         let asked = if request.body.is_null() { asked } else { asked.json(&request.body) };
         answer(asked.timeout(patience)).await

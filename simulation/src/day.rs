@@ -35,6 +35,8 @@ pub struct Day {
 /// What is charged for a visit, in cents: the price list of the simulation.
 pub const PRICES: [(&str, i64); 3] =
     [("consultation", 12_000), ("x-ray", 8_050), ("blood-test", 995)];
+/// How many of a hundred requests that need no key have none.
+const KEYLESS: u64 = 30;
 /// A word that is in every name and every address. It must be in no log.
 pub const CANARY: &str = "Zyxcanary";
 
@@ -79,7 +81,10 @@ impl Day {
     fn request(&mut self, kind: Kind, path: String, body: Value, subject: Option<Uuid>) -> Request {
         self.asked += 1;
         let (caller, key) = (self.caller.clone(), self.key());
-        Request { kind, caller, key, path, body, subject, bad: false, answers: Vec::new() }
+        // Payments need one; of the others, some people send none.
+        let keyed = matches!(kind, Kind::PayCash | Kind::PayCard) || !self.rng.percent(KEYLESS);
+        let answers = Vec::new();
+        Request { kind, caller, key, path, body, subject, keyed, bad: false, answers }
     }
 
     /// The key of the request that was made last.
@@ -325,7 +330,7 @@ mod tests {
     #[test]
     fn everything_happens_on_a_day_and_every_key_is_new() {
         let (mut kinds, mut keys) = (BTreeMap::new(), BTreeSet::new());
-        let (mut bad, mut repeated, mut races, mut looks) = (0, 0, 0, 0);
+        let (mut bad, mut repeated, mut races, mut looks, mut keyless) = (0, 0, 0, 0, 0);
         for act in day(9) {
             let Act::Ask(requests) = act else {
                 looks += 1;
@@ -335,11 +340,12 @@ mod tests {
             for (request, times) in requests {
                 assert!(keys.insert(request.key.clone()), "{} twice", request.key);
                 *kinds.entry(request.kind).or_insert(0) += 1;
+                keyless += u32::from(!request.keyed);
                 bad += u32::from(request.bad);
                 repeated += u32::from(times > 1);
             }
         }
         assert_eq!(kinds.len(), 10, "{kinds:?}");
-        assert!(bad > 10 && repeated > 5 && races > 5 && looks > 5);
+        assert!(bad > 10 && repeated > 5 && races > 5 && looks > 5 && keyless > 30);
     }
 }

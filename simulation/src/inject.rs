@@ -76,6 +76,7 @@ impl Injector<'_> {
                 format!("{} ms until it took connections", began.elapsed().as_millis())
             }
             Fault::BackendsTerminated => self.terminate_backends().await?,
+            Fault::CommitsTerminated => self.terminate_commits().await?,
             Fault::BrokerKilled => self.kill_broker().await?,
             Fault::OffsetsDeleted => self.delete_offsets().await?,
             Fault::RecordsRepeated => self.repeat_records().await?,
@@ -192,6 +193,40 @@ impl Injector<'_> {
             self.a_while(50, 250).await;
         }
         Ok(format!("{ended} sessions"))
+    }
+
+    /// Ends the services' sessions whose query is `COMMIT`. Commits take longer meanwhile, or few would be met at it.
+    async fn terminate_commits(&mut self) -> anyhow::Result<String> {
+        self.set_server("commit_siblings = 0").await?;
+        self.set_server("commit_delay = 15000").await?;
+        let client = self.platform.database.connect().await?;
+        let until = Instant::now() + Duration::from_millis(self.rng.between(800, 2000));
+        let mut ended = 0_i64;
+        while Instant::now() < until {
+            let rows = client
+                .query(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE usename LIKE 'hospital\\_%' AND usename <> current_user
+                       AND state = 'active' AND query = 'COMMIT'",
+                    &[],
+                )
+                .await;
+            // The server may be restarting beside this.
+            if let Ok(rows) = rows {
+                ended += rows.first().map_or(0, |row| row.get::<_, i64>(0));
+            }
+            // Others get through.
+            self.a_while(20, 60).await;
+        }
+        self.set_server("commit_delay = 0").await?;
+        self.set_server("commit_siblings = 5").await?;
+        Ok(format!("{ended} commits"))
+    }
+
+    /// Changes a setting of the server that runs.
+    async fn set_server(&self, setting: &str) -> anyhow::Result<()> {
+        self.as_owner(&format!("ALTER SYSTEM SET {setting}")).await?;
+        self.as_owner("SELECT pg_reload_conf()").await
     }
 
     async fn kill_broker(&mut self) -> anyhow::Result<String> {

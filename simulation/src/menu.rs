@@ -14,6 +14,8 @@ pub enum Fault {
     Freeze(usize),
     PostgresRestart,
     BackendsTerminated,
+    /// Whoever commits is ended while at it, again and again: some have committed by then, and none is told.
+    CommitsTerminated,
     /// Kafka's process is killed and started again; on PostgreSQL every session of the bus is ended.
     BrokerKilled,
     /// A consumer group's offsets are deleted: everything comes again.
@@ -38,7 +40,7 @@ pub enum Fault {
     SecondInstance,
 }
 
-pub const MENU: [Fault; 27] = [
+pub const MENU: [Fault; 28] = [
     Fault::Kill(0),
     Fault::LineCut,
     Fault::PostgresRestart,
@@ -66,6 +68,7 @@ pub const MENU: [Fault; 27] = [
     Fault::Freeze(0),
     Fault::MailDropsTheLine,
     Fault::LineNarrow,
+    Fault::CommitsTerminated,
 ];
 
 impl Fault {
@@ -78,6 +81,7 @@ impl Fault {
                 let word = match other {
                     Self::PostgresRestart => "postgres restart",
                     Self::BackendsTerminated => "backends terminated",
+                    Self::CommitsTerminated => "commits terminated",
                     Self::BrokerKilled => "broker killed",
                     Self::OffsetsDeleted => "offsets deleted",
                     Self::RecordsRepeated => "records repeated",

@@ -99,6 +99,8 @@ pub struct Request {
     pub body: Value,
     /// Whom it is about: the patient, the appointment or the bill.
     pub subject: Option<Uuid>,
+    /// Whether the key is sent. Without one nothing is sent twice, and what has no answer stays without.
+    pub keyed: bool,
     /// What must not be accepted, whatever happens.
     pub bad: bool,
     /// Answers in order; `None` is one that was lost.
@@ -149,6 +151,7 @@ mod tests {
             path: String::new(),
             body: Value::Null,
             subject: None,
+            keyed: true,
             bad: false,
             answers: vec![
                 None,

@@ -196,11 +196,11 @@ async fn work(shared: Arc<Shared>, client: Client, mut day: Day, mut rng: Rng) {
     }
 }
 
-/// Sends a request so often at once, and once more if no answer came of it.
+/// Sends a request so often at once, and once more if no answer came of it and it has a key.
 async fn ask(client: &Client, mut request: Request, times: u32, patience: Duration) -> Request {
     let sent = join_all((0..times).map(|_| client.send(&request, patience))).await;
     request.answers.extend(sent);
-    if !request.is_answered() {
+    if request.keyed && !request.is_answered() {
         tokio::time::sleep(Duration::from_millis(60)).await;
         let again = client.send(&request, PATIENCE).await;
         request.answers.push(again);
@@ -290,8 +290,9 @@ async fn flowing(platform: &Platform, wall: Timestamp) -> anyhow::Result<Vec<Flo
 /// Asks again, under the same keys, until everything has an answer. What a card's reconciler still holds is left for later.
 async fn resolve(town: &mut Town, from: Instant) {
     loop {
-        let open: Vec<usize> =
-            (0..town.log.len()).filter(|i| town.log[*i].1.outcome() == Outcome::Open).collect();
+        let open: Vec<usize> = (0..town.log.len())
+            .filter(|i| town.log[*i].1.keyed && town.log[*i].1.outcome() == Outcome::Open)
+            .collect();
         if open.is_empty() || from.elapsed() > QUIET {
             return;
         }
@@ -323,6 +324,7 @@ async fn resolve(town: &mut Town, from: Instant) {
 /// Asks again for some of what was accepted in this round: I9 and I20.
 async fn replay(town: &mut Town, fresh: usize, seed: u64) {
     let mut accepted: Vec<usize> = (fresh..town.log.len())
+        .filter(|i| town.log[*i].1.keyed)
         .filter(|i| matches!(town.log[*i].1.outcome(), Outcome::Accepted(_)))
         .collect();
     Rng::of(seed, 50).shuffle(&mut accepted);
@@ -345,7 +347,8 @@ async fn look(platform: &Platform, town: &Town) -> anyhow::Result<Vec<Violation>
     found.extend(judge(&log, &facts));
     for (began, request) in &town.log {
         let patience = if request.kind == Kind::PayCard { SETTLED_AFTER } else { QUIET };
-        if request.outcome() == Outcome::Open
+        if request.keyed
+            && request.outcome() == Outcome::Open
             && (request.kind != Kind::PayCard || began.elapsed() > patience)
         {
             let said = format!("{} {} has no answer yet", request.kind.name(), request.key);

@@ -24,6 +24,7 @@ fn request(kind: Kind, key: &str, body: Value, answers: &[(u16, Value)]) -> Requ
         path: String::new(),
         body,
         subject: None,
+        keyed: true,
         bad: false,
         answers: answers.collect(),
     }
@@ -98,6 +99,24 @@ fn a_refused_booking_that_is_there_is_a_ghost() {
     let refused = booking(&[(409, json!({ "code": "slot-unavailable" }))]);
     let facts = with_appointment(vec![step(1, "booked", None)]);
     assert!(found(&[refused], &facts).contains(&"I3".to_owned()));
+}
+
+#[test]
+fn a_booking_without_a_key_that_is_refused_because_of_itself_is_seen() {
+    let keyless = |answers: &[(u16, Value)]| Request { keyed: false, ..booking(answers) };
+    let there = with_appointment(vec![step(1, "booked", None)]);
+    let taken = keyless(&[(409, json!({ "code": "slot-unavailable" }))]);
+    assert!(found(std::slice::from_ref(&taken), &there).contains(&"I3".to_owned()));
+    assert_eq!(judge(&[taken], &Facts::default()), [], "somebody else has the time");
+    for lost in [(0, json!(null)), (503, json!({ "code": "outcome-unknown" }))] {
+        let open = keyless(&[lost]);
+        assert_eq!(judge(std::slice::from_ref(&open), &there), [], "it may be there");
+        assert_eq!(judge(&[open], &Facts::default()), [], "or not");
+    }
+    let twice = with_appointment(vec![]).appointments.remove("k1").unwrap();
+    let mut facts = there;
+    facts.appointments.get_mut("k1").unwrap().extend(twice);
+    assert!(found(&[keyless(&[booked()])], &facts).contains(&"I9".to_owned()), "done twice");
 }
 
 #[test]
