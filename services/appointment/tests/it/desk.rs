@@ -44,8 +44,8 @@ impl Desk {
     /// On a database whose commits take long enough to be met while at it.
     pub(crate) async fn open_with_slow_commits() -> Self {
         Self::on(Commits::Slow, |config, patients| {
-            config.patient_url = format!("http://{}", patients.address);
-            config.patient_check_timeout_ms = 3000;
+            config.appointment.patient_url = format!("http://{}", patients.address);
+            config.appointment.patient_check_timeout_ms = 3000;
         })
         .await
     }
@@ -69,10 +69,7 @@ impl Desk {
         Self::on(Commits::Fast, configure).await
     }
 
-    async fn on(
-        commits: Commits,
-        configure: impl FnOnce(&mut Config, &FakePatients),
-    ) -> Self {
+    async fn on(commits: Commits, configure: impl FnOnce(&mut Config, &FakePatients)) -> Self {
         hospital_kit::client::install_tls_provider();
         let patients = FakePatients::start().await;
         let app = TestApp::start_on(
