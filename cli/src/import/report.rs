@@ -41,6 +41,7 @@ struct RefusedRow {
 struct Inner {
     counts: BTreeMap<&'static str, Counts>,
     refused: Vec<RefusedRow>,
+    notes: Vec<String>,
 }
 
 /// Collected from all workers.
@@ -54,6 +55,8 @@ struct File<'a> {
     elapsed_ms: u128,
     changed: bool,
     counts: &'a BTreeMap<&'static str, Counts>,
+    /// What was read in another way than usual.
+    notes: &'a [String],
     refused: Vec<RefusedRow>,
 }
 
@@ -66,6 +69,11 @@ impl Report {
             End::Unchanged => counts.unchanged += 1,
             End::Refused => counts.refused += 1,
         }
+    }
+
+    pub(crate) fn note(&self, notes: &[String]) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.notes.extend_from_slice(notes);
     }
 
     pub(crate) fn refuse(&self, kind: &'static str, place: &Place, code: &str, reason: &str) {
@@ -105,6 +113,7 @@ impl Report {
             elapsed_ms: elapsed.as_millis(),
             changed: inner.counts.values().any(|c| c.created > 0),
             counts: &inner.counts,
+            notes: &inner.notes,
             refused,
         };
         std::fs::write(path, serde_json::to_vec_pretty(&file)?)?;
@@ -119,6 +128,9 @@ impl Report {
             let refused = style(format!("{:>8}", counts.refused));
             let refused = if counts.refused > 0 { refused.yellow() } else { refused.dim() };
             println!("{kind:<14} {:>8} {:>10} {refused}", counts.created, counts.unchanged);
+        }
+        for note in &inner.notes {
+            println!("{note}");
         }
         if inner.counts.values().all(|c| c.created == 0) {
             println!("Nothing changed: all of it was here before.");

@@ -1,6 +1,9 @@
 //! Reads a Synthea CSV folder. Columns are found by name, so older and newer exports, which have some more or fewer, are read alike.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use anyhow::{Context, bail};
 use csv::StringRecord;
@@ -11,6 +14,8 @@ pub(crate) struct Folder {
     pub(crate) practitioners: Vec<Practitioner>,
     /// In order of (START, Id), the order in which they compete for time.
     pub(crate) encounters: Vec<Encounter>,
+    /// What was read in another way than usual, for the report.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Where a row stands, for the report.
@@ -128,18 +133,49 @@ impl Folder {
             };
             encounter.payments.retain(|payment| !is_zero(&payment.amount));
         }
+        let mut notes = Vec::new();
+        let practitioners = match Table::open(folder, "providers.csv")? {
+            Some(table) => table.rows(|row| Ok(practitioner(row)))?,
+            None => {
+                let made = practitioners_of(&mut encounters);
+                notes.push(format!(
+                    "There is no providers.csv: {} practitioners were made from the encounters. They are called after their ids \
+                     and have no specialty.",
+                    made.len()
+                ));
+                made
+            }
+        };
         let mut encounters: Vec<Encounter> = encounters.into_iter().map(|(e, _)| e).collect();
         encounters.sort_by(|a, b| (&a.start, &a.place.id).cmp(&(&b.start, &b.place.id)));
-        let required = |file: &'static str| {
-            Table::open(folder, file)?
-                .with_context(|| format!("{} has no {file}", folder.display()))
-        };
-        Ok(Self {
-            patients: required("patients.csv")?.rows(|row| Ok(patient(row)))?,
-            practitioners: required("providers.csv")?.rows(|row| Ok(practitioner(row)))?,
-            encounters,
-        })
+        let patients = Table::open(folder, "patients.csv")?
+            .with_context(|| format!("{} has no patients.csv", folder.display()))?;
+        let patients = patients.rows(|row| Ok(patient(row)))?;
+        Ok(Self { patients, practitioners, encounters, notes })
     }
+}
+
+/// Those who had the encounters: folders are published without the file of practitioners, or with encounters that name only the
+/// organization.
+fn practitioners_of(encounters: &mut [(Encounter, Fallback)]) -> Vec<Practitioner> {
+    let mut seen = HashSet::new();
+    let mut made = Vec::new();
+    for (encounter, fallback) in encounters {
+        if encounter.practitioner.is_empty() {
+            encounter.practitioner = std::mem::take(&mut fallback.organization);
+        }
+        let id = &encounter.practitioner;
+        if id.is_empty() || !seen.insert(id.clone()) {
+            continue;
+        }
+        let short: String = id.chars().take(8).collect();
+        made.push(Practitioner {
+            place: Place { id: id.clone(), ..encounter.place.clone() },
+            name: format!("Practitioner {short}"),
+            specialty: String::new(),
+        });
+    }
+    made
 }
 
 #[derive(Default)]
@@ -148,8 +184,10 @@ struct Money {
     payments: Vec<Payment>,
 }
 
-/// What an encounter itself says of money, for folders whose transactions say nothing.
+/// What an encounter itself says of money, for folders whose transactions say nothing, and who stands for a practitioner that it does not
+/// name.
 struct Fallback {
+    organization: String,
     code: String,
     description: String,
     total: String,
@@ -218,6 +256,7 @@ fn encounter(row: &Row<'_>) -> (Encounter, Fallback) {
         payments: Vec::new(),
     };
     let fallback = Fallback {
+        organization: row.text("ORGANIZATION"),
         code: non_empty(row.text("CODE"), "encounter"),
         description: non_empty(row.text("DESCRIPTION"), "Encounter"),
         total: plain(&row.text("TOTAL_CLAIM_COST")),
@@ -349,6 +388,36 @@ mod tests {
     }
 
     #[test]
+    fn without_a_file_of_practitioners_they_are_made_from_the_encounters() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("patients.csv", "Id,FIRST,LAST,BIRTHDATE,GENDER\np1,Ann,Lee,1990-01-02,F\n");
+        write(
+            "encounters.csv",
+            "Id,START,STOP,PATIENT,ORGANIZATION,PROVIDER\n\
+             e2,2020-01-02T00:00:00Z,2020-01-02T00:15:00Z,p1,o1,2d85c411-b7bb-3133\n\
+             e1,2020-01-01T00:00:00Z,2020-01-01T00:15:00Z,p1,o2,\n\
+             e3,2020-01-03T00:00:00Z,2020-01-03T00:15:00Z,p1,o1,2d85c411-b7bb-3133\n\
+             e4,2020-01-04T00:00:00Z,2020-01-04T00:15:00Z,p1,,\n",
+        );
+        let read = Folder::read(folder.path()).unwrap();
+        let made: Vec<_> =
+            read.practitioners.iter().map(|p| (p.place.id.as_str(), p.name.as_str())).collect();
+        assert_eq!(
+            made,
+            [("2d85c411-b7bb-3133", "Practitioner 2d85c411"), ("o2", "Practitioner o2")]
+        );
+        assert_eq!(
+            (read.practitioners[0].place.file, read.practitioners[0].place.line),
+            ("encounters.csv", 2)
+        );
+        let of: Vec<_> = read.encounters.iter().map(|e| e.practitioner.as_str()).collect();
+        assert_eq!(of, ["o2", "2d85c411-b7bb-3133", "2d85c411-b7bb-3133", ""]);
+        assert!(read.notes[0].contains("no providers.csv: 2 practitioners"), "{:?}", read.notes);
+    }
+
+    #[test]
     fn an_unknown_column_is_passed_over_and_a_missing_one_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let write =
@@ -366,7 +435,7 @@ mod tests {
         );
         let read = Folder::read(folder.path()).unwrap();
         assert_eq!(read.patients[0].gender, "female");
-        assert_eq!(read.practitioners[0].specialty, "");
+        assert_eq!((read.practitioners[0].specialty.as_str(), read.notes.len()), ("", 0));
         let ids: Vec<_> = read.encounters.iter().map(|e| e.place.id.as_str()).collect();
         assert_eq!(ids, ["e1", "e2"]);
         assert_eq!(read.encounters[1].service_type, "urgent-care");

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::running::{Platform, cents, client};
+use crate::running::{Platform, cents, client, records};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_ends_in_what_the_records_say_and_a_second_one_changes_nothing() {
@@ -30,6 +30,29 @@ async fn an_import_ends_in_what_the_records_say_and_a_second_one_changes_nothing
     let took = platform.stop();
     assert!(took.as_secs() < 10, "stopping took {took:?}");
     assert!(!platform.data().join("platform.json").exists());
+}
+
+/// As people publish them: with the files of what happened, and without those of who is who.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_without_the_files_of_practitioners_ends_in_the_same_and_says_so() {
+    let published = tempfile::tempdir().unwrap();
+    for name in ["patients.csv", "encounters.csv", "claims_transactions.csv"] {
+        std::fs::copy(records().join(name), published.path().join(name)).unwrap();
+    }
+    let platform = Platform::start();
+    let imported = platform.import_of(published.path(), 8).output().unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    platform.assert_imported().await;
+    assert!(platform.verify().status.success(), "{}", platform.must(&["verify"]));
+    let note = platform.report()["notes"][0].as_str().unwrap().to_owned();
+    assert!(note.contains("no providers.csv: 10 practitioners"), "{note}");
+    assert!(String::from_utf8_lossy(&imported.stdout).contains(&note));
+    // The file comes after all: they are who they are.
+    let again = platform.import(8).output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    let report = platform.report();
+    assert_eq!((&report["changed"], &report["notes"]), (&false.into(), &serde_json::json!([])));
+    platform.assert_imported().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,7 +124,11 @@ impl Platform {
     }
 
     pub(crate) fn import(&self, workers: u32) -> Command {
-        let (records, workers) = (records().display().to_string(), workers.to_string());
+        self.import_of(&records(), workers)
+    }
+
+    pub(crate) fn import_of(&self, records: &Path, workers: u32) -> Command {
+        let (records, workers) = (records.display().to_string(), workers.to_string());
         self.command(&["import", "synthea", &records, "--workers", &workers])
     }
 
