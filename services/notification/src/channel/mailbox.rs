@@ -1,8 +1,9 @@
 //! A directory in place of a mail server: an mbox file (RFC 4155) for each day, which mail programs open as a folder.
 
 use std::{
-    fs::{self, File},
+    fs::{DirBuilder, File, Permissions},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +26,10 @@ struct Desk {
 
 impl Mailbox {
     pub(crate) fn new(dir: PathBuf, clock: Clock, letterhead: Letterhead) -> Self {
+        // Whoever made it decides who reads it; the files in it are for the service alone in any case.
+        if std::fs::metadata(&dir).is_ok_and(|dir| dir.permissions().mode() & OTHERS != 0) {
+            tracing::warn!("others than the service can look into notification.mailbox_dir");
+        }
         Self { desk: Arc::new(Desk { dir, clock, letterhead }) }
     }
 }
@@ -84,18 +89,26 @@ fn append(folder: &mut Vec<u8>, now: Timestamp, letter: &[u8]) {
     }
 }
 
+/// The permissions of those who are not the owner.
+const OTHERS: u32 = 0o077;
+
 fn write(dir: &Path, path: &Path, folder: &[u8]) -> io::Result<()> {
     if folder.is_empty() {
         return Ok(());
     }
-    let open = || File::options().create(true).append(true).open(path);
+    let open = || File::options().create(true).append(true).mode(0o600).open(path);
     let mut file = match open() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(dir)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             open()?
         }
         other => other?,
     };
+    let found = file.metadata()?;
+    if found.is_file() && found.permissions().mode() & OTHERS != 0 {
+        // A version before, or somebody else, made it for all to read.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
     // Another replica may share the directory. The lock ends with the file.
     file.lock()?;
     let before = file.metadata()?.len();
@@ -122,6 +135,26 @@ mod tests {
             "From MAILER-DAEMON Thu Nov  5 07:08:09 2026\nSubject: a\n\n>From here\n>>From there\nFromage\n\n\
              From MAILER-DAEMON Thu Nov  5 07:08:09 2026\nSubject: b\n\n> no\nend\n\n"
         );
+    }
+
+    #[test]
+    fn letters_are_for_their_owner_alone_whatever_the_umask() {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("mail").join("box");
+        let (today, yesterday) = (dir.join("today.mbox"), dir.join("yesterday.mbox"));
+        // Whatever else this process makes meanwhile names its permissions, or is made under a directory that does.
+        let umask = rustix::process::umask(rustix::fs::Mode::empty());
+        let written = write(&dir, &today, b"From a\n");
+        rustix::process::umask(umask);
+        written.unwrap();
+        assert_eq!((mode(&dir), mode(&today)), (0o700, 0o600));
+
+        std::fs::write(&yesterday, "From b\n").unwrap();
+        std::fs::set_permissions(&yesterday, Permissions::from_mode(0o644)).unwrap();
+        write(&dir, &yesterday, b"From c\n").unwrap();
+        assert_eq!(mode(&yesterday), 0o600, "made by a version before");
+        assert_eq!(std::fs::read_to_string(&yesterday).unwrap(), "From b\nFrom c\n");
     }
 
     #[test]
