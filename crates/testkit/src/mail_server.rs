@@ -8,8 +8,8 @@ use std::{
 
 use hospital_kit::config::{SmtpConfig, SmtpTls};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
 };
 
 /// What the server does with one message.
@@ -24,6 +24,21 @@ pub enum Mood {
     DropsAfterData,
     /// Takes the message, and says so after a second.
     Dawdles,
+    /// The same, after eight seconds.
+    DawdlesLong,
+    /// Takes the message, and never says another word.
+    Stalls,
+}
+
+impl Mood {
+    /// How long it takes over what it has taken.
+    const fn dawdles(self) -> Duration {
+        match self {
+            Self::Dawdles => Duration::from_secs(1),
+            Self::DawdlesLong => Duration::from_secs(8),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// A mail server on loopback that keeps what it takes.
@@ -34,6 +49,11 @@ pub struct MailServer {
 }
 
 struct Inner {
+    /// Whether it knows addresses beyond ASCII (RFC 6531).
+    international: bool,
+    connections: usize,
+    /// `MAIL FROM` and `RCPT TO` of the messages that were taken.
+    envelopes: Vec<(String, String)>,
     /// For the messages to come, in order; the last stays.
     script: Vec<Mood>,
     /// All messages that were taken, acknowledged or not.
@@ -47,13 +67,26 @@ impl MailServer {
         Self::on(listener, script)
     }
 
+    /// The same, one that announces `SMTPUTF8` and takes addresses in any script.
+    pub async fn start_international(script: &[Mood]) -> Self {
+        let server = Self::start(script).await;
+        server.inner().international = true;
+        server
+    }
+
     /// The same on a given listener: for an address at which nobody answered before.
     ///
     /// # Panics
     /// When the listener has no address.
     pub fn on(listener: TcpListener, script: &[Mood]) -> Self {
         let address = listener.local_addr().expect("it is bound");
-        let inner = Arc::new(Mutex::new(Inner { script: script.to_vec(), taken: Vec::new() }));
+        let inner = Arc::new(Mutex::new(Inner {
+            international: false,
+            connections: 0,
+            envelopes: Vec::new(),
+            script: script.to_vec(),
+            taken: Vec::new(),
+        }));
         let server = Self { address, inner };
         let accepting = server.clone();
         #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
@@ -83,6 +116,16 @@ impl MailServer {
         self.inner().taken.clone()
     }
 
+    /// `MAIL FROM` and `RCPT TO` of the messages that were taken, in order.
+    pub fn envelopes(&self) -> Vec<(String, String)> {
+        self.inner().envelopes.clone()
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.inner().connections
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,15 +135,32 @@ impl MailServer {
         if script.len() > 1 { script.remove(0) } else { script[0] }
     }
 
+    fn take(&self, envelope: (String, String), message: String) {
+        let mut inner = self.inner();
+        inner.envelopes.push(envelope);
+        inner.taken.push(message);
+    }
+
     async fn talk(&self, stream: TcpStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
         write.write_all(b"220 mail.test\r\n").await?;
-        let mut mood = Mood::Accepts;
+        let (mut mood, mut from, mut to) = (Mood::Accepts, String::new(), String::new());
+        let international = {
+            let mut inner = self.inner();
+            inner.connections += 1;
+            inner.international
+        };
         while let Some(line) = lines.next_line().await? {
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
             let answer = match verb.as_str() {
+                "EHLO" if international => "250-mail.test\r\n250-8BITMIME\r\n250 SMTPUTF8",
                 "EHLO" | "HELO" => "250 mail.test",
+                "MAIL" => {
+                    from = line;
+                    "250 ok"
+                }
+                "RCPT" if !line.is_ascii() && !from.contains(" SMTPUTF8") => "553 in ASCII, please",
                 "RCPT" => {
                     mood = self.mood();
                     match mood {
@@ -111,27 +171,26 @@ impl MailServer {
                                 .await?;
                             continue;
                         }
-                        Mood::Accepts | Mood::DropsAfterData | Mood::Dawdles => "250 ok",
+                        _ => {
+                            to = line;
+                            "250 ok"
+                        }
                     }
                 }
                 "DATA" => {
                     write.write_all(b"354 go ahead\r\n").await?;
-                    let mut message = String::new();
-                    while let Some(line) = lines.next_line().await? {
-                        if line == "." {
-                            break;
+                    let message = read_message(&mut lines).await?;
+                    if message.is_ascii() || from.contains(" BODY=8BITMIME") {
+                        self.take((from.clone(), to.clone()), message);
+                        match mood {
+                            Mood::DropsAfterData => return Ok(()),
+                            Mood::Stalls => std::future::pending().await,
+                            _ => tokio::time::sleep(mood.dawdles()).await,
                         }
-                        message.push_str(&line);
-                        message.push('\n');
+                        "250 taken"
+                    } else {
+                        "554 in ASCII, please"
                     }
-                    self.inner().taken.push(message);
-                    if mood == Mood::DropsAfterData {
-                        return Ok(());
-                    }
-                    if mood == Mood::Dawdles {
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                    "250 taken"
                 }
                 "QUIT" => {
                     write.write_all(b"221 bye\r\n").await?;
@@ -143,6 +202,19 @@ impl MailServer {
         }
         Ok(())
     }
+}
+
+/// A message up to the line that ends it.
+async fn read_message(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> std::io::Result<String> {
+    let mut message = String::new();
+    while let Some(line) = lines.next_line().await? {
+        if line == "." {
+            break;
+        }
+        message.push_str(&line);
+        message.push('\n');
+    }
+    Ok(message)
 }
 
 /// The value of a message's header.
