@@ -1,6 +1,7 @@
 //! Sends what is due: claimed for a while, sent outside of any transaction, then marked.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many messages of the tray are sent and marked together, unless one dispatch is more, and how many from the database with them.
 const BATCH: usize = 128;
 const DUE: i64 = 128;
+/// How often what is being sent is kept from others for another minute: so many messages take a slow server longer than that.
+const RENEWED_EVERY: Duration = Duration::from_secs(3);
 
 pub(crate) struct Sender {
     db: Db,
@@ -104,7 +107,12 @@ impl Sender {
                 created_at: one.created_at,
             });
         }
-        let results = self.messenger.send(letters).await;
+        let lone = attempts.iter().filter(|(dispatch, ..)| dispatch.is_none());
+        let lone: Vec<_> = lone.map(|(_, id, attempts)| (*id, *attempts)).collect();
+        let results = tokio::select! {
+            results = self.messenger.send(letters) => results,
+            never = self.renew(&ids, &lone) => match never {},
+        };
         let mut sent = Vec::new();
         for ((dispatch, id, attempts), result) in attempts.into_iter().zip(results) {
             match (dispatch, result) {
@@ -120,6 +128,16 @@ impl Sender {
             store::mark(&self.db, &marks, Vec::new()).await?;
         }
         Ok(())
+    }
+
+    /// Keeps from others what is being sent, for as long as it is.
+    async fn renew(&self, dispatches: &[DispatchId], lone: &[(NotificationId, i32)]) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEWED_EVERY).await;
+            if let Err(e) = store::renew(&self.db, dispatches.to_vec(), lone).await {
+                tracing::warn!(error = %e, "others may send what is being sent here");
+            }
+        }
     }
 
     fn mark(&self, id: NotificationId, attempts: i32, result: Result<(), NotSent>) -> Mark {

@@ -215,6 +215,29 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
         .collect())
 }
 
+/// Keeps for another minute what is still being sent: these dispatches, and messages by themselves at their attempts. What has lapsed
+/// meanwhile is somebody else's and stays so.
+pub(crate) async fn renew(
+    db: &Db,
+    dispatches: Vec<DispatchId>,
+    alone: &[(NotificationId, i32)],
+) -> Result<(), Broken> {
+    let (ids, attempts): (Vec<NotificationId>, Vec<i32>) = alone.iter().copied().unzip();
+    db.read(sql!(
+        "WITH dispatches AS (
+             UPDATE dispatch SET lapses_at = now() + interval '1 minute' WHERE id = ANY ($1) AND sent_at IS NULL
+         )
+         UPDATE delivery d SET next_attempt_at = now() + interval '1 minute'
+         FROM unnest($2::uuid[], $3::integer[]) AS held (id, attempts)
+         WHERE d.id = held.id AND d.attempts = held.attempts AND d.status = 'pending' AND d.dispatch IS NULL",
+        dispatches,
+        ids,
+        attempts,
+    ))
+    .await
+    .map(|_| ())
+}
+
 /// Gives up dispatches without having tried: their messages are due at once, for whoever comes.
 pub(crate) async fn release_dispatches(db: &Db, ids: Vec<DispatchId>) -> Result<(), Broken> {
     db.read(sql!(

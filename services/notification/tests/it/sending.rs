@@ -194,6 +194,72 @@ async fn a_message_whose_dispatch_came_apart_while_it_was_sent_is_marked_by_itse
     assert_eq!(server.taken().len(), 1);
 }
 
+/// Of two that are tried again and one that is new, each to a server that is not done when others would take them over.
+#[tokio::test]
+async fn what_takes_long_to_send_is_kept_from_others_meanwhile() {
+    let (post, server) = with_server(&[Mood::Accepts, Mood::DawdlesLong]).await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    post.booked(patient).await;
+    eventually("the letter to be under way", async || (server.taken().len() == 2).then_some(()))
+        .await;
+    let left = "SELECT lapses_at - now() > interval '58 seconds' FROM notification.dispatch WHERE sent_at IS NULL";
+    let short = "UPDATE notification.dispatch SET lapses_at = now() + interval '10 seconds' WHERE sent_at IS NULL";
+    post.app.db.execute(short).await.unwrap();
+    eventually("the dispatch to be kept for longer", async || {
+        post.app.db.value::<bool>(left).await.unwrap().then_some(())
+    })
+    .await;
+    post.told(patient, &["sent", "sent"]).await;
+
+    let single = "INSERT INTO notification.delivery (id, event_id, kind, channel, patient_id, subject, body, status, created_at)
+                  SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, patient_id, subject, body, 'pending', created_at
+                  FROM notification.message LIMIT 1";
+    post.app.db.execute(single).await.unwrap();
+    eventually("the single letter to be under way", async || {
+        (server.taken().len() == 3).then_some(())
+    })
+    .await;
+    let short = "UPDATE notification.delivery SET next_attempt_at = now() + interval '10 seconds'
+                 WHERE status = 'pending' AND dispatch IS NULL";
+    post.app.db.execute(short).await.unwrap();
+    let left = "SELECT next_attempt_at - now() > interval '58 seconds' FROM notification.delivery
+                WHERE status = 'pending' AND dispatch IS NULL";
+    eventually("the message to be kept for longer", async || {
+        post.app.db.value::<bool>(left).await.unwrap().then_some(())
+    })
+    .await;
+    post.told(patient, &["sent"; 3]).await;
+    assert_eq!(server.taken().len(), 3, "nobody else sent them");
+}
+
+#[tokio::test]
+async fn an_address_that_the_mail_server_cannot_take_is_dead_at_once_and_says_why() {
+    let (post, server) = with_server(&[Mood::Accepts]).await;
+    let patient = post.patient(Some("用户@例子.example")).await;
+    post.booked(patient).await;
+    let messages = post.told(patient, &["dead"]).await;
+    assert_eq!((&messages[0]["attempts"], server.taken().len()), (&1.into(), 0));
+    let reason: String = post.app.db.value("SELECT error FROM notification.message").await.unwrap();
+    assert!(reason.contains("SMTPUTF8"), "{reason}");
+    let other = post.patient(Some("user@münchen.example")).await;
+    post.booked(other).await;
+    post.told(other, &["sent"]).await;
+    assert_eq!(header(&server.taken()[0], "To"), "user@xn--mnchen-3ya.example");
+}
+
+#[tokio::test]
+async fn a_mailbox_takes_an_address_in_any_script() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("用户@例子.example")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    let mailbox = post.mailbox();
+    let letter = mailbox.values().next().unwrap();
+    assert!(letter.contains("To: 用户@xn--fsqu00a.example\n"), "{letter}");
+}
+
 #[tokio::test]
 async fn a_large_batch_leaves_in_dispatches_of_128() {
     let post = Post::open().await;
