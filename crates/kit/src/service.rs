@@ -4,7 +4,12 @@ mod command;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue},
+    middleware::map_response,
+    response::Response,
+};
 use hospital_contracts::TOPICS;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +25,7 @@ use crate::{
     consumer::{self, ConsumerSettings},
     db::{Db, DbSettings},
     dead_letter::{self, dead_letter_topic},
-    http::{Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
+    http::{ANSWERED_BY, Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
     idempotency,
     inbox::Consume,
     migrate::{self, Schema},
@@ -134,7 +139,8 @@ pub async fn run(
     let edge_settings =
         EdgeSettings { handler_timeout: http.handler_timeout(), in_flight_max: http.in_flight_max };
     let edge = Edge::new(edge_settings, Arc::clone(&context.authority), handlers.clone());
-    let routes = edge.around(service.routes, &service.openapi, health.clone());
+    let routes = signed(service.routes, service.schema.name);
+    let routes = edge.around(routes, &service.openapi, health.clone());
 
     let (accepting, working) = (CancellationToken::new(), CancellationToken::new());
     let relaying = CancellationToken::new();
@@ -207,6 +213,18 @@ fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = 
     let retention_days = context.config.outbox.retention_days;
     let settings = RelaySettings { retention_days, ..RelaySettings::default() };
     relay::run(context.db.clone(), SharedBus::clone(&context.bus), settings, stop)
+}
+
+/// Has every answer of these routes say whose it is. An address that is none of them stays unsigned.
+fn signed(routes: Router, name: &'static str) -> Router {
+    if !routes.has_routes() {
+        return routes;
+    }
+    routes.route_layer(map_response(move |mut answer: Response| {
+        let by = HeaderName::from_static(ANSWERED_BY);
+        answer.headers_mut().insert(by, HeaderValue::from_static(name));
+        std::future::ready(answer)
+    }))
 }
 
 async fn finish(what: &str, tasks: &TaskTracker, patience: Duration) {

@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
 use hospital_contracts::patient::{PatientStanding, PatientStatus};
 use hospital_kit::{
     client::{Found, ServiceClient, Unavailable},
@@ -93,8 +92,10 @@ async fn ask(service: &ServiceClient, asked: Vec<Asked>) -> Vec<Result<Standing,
         Ok(Found::Here(known)) => {
             known.into_iter().map(|one| (one.id, one.status.into())).collect()
         }
-        // During a roll-out, one that cannot be asked for several yet.
-        Ok(Found::Missing) => return join_all(asked.iter().map(|one| ask_for(service, one))).await,
+        Ok(Found::Missing) => {
+            let none = Unavailable("it does not know how several are asked for".to_owned());
+            return asked.iter().map(|_| Err(none.clone())).collect();
+        }
         Err(e) => return asked.iter().map(|_| Err(e.clone())).collect(),
     };
     let standing = |one: &Asked| known.get(&one.id).copied().unwrap_or(Standing::Unknown);

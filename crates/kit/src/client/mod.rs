@@ -12,9 +12,9 @@ use std::{
 pub use breaker::Breaker;
 pub use budget::RetryBudget;
 use reqwest::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{auth::TokenSource, outcome::Broken};
+use crate::{auth::TokenSource, http::ANSWERED_BY, outcome::Broken};
 
 /// Chooses the cryptography of outgoing TLS, once per process.
 pub fn install_tls_provider() {
@@ -69,7 +69,7 @@ pub(crate) fn cause(error: reqwest::Error) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found<T> {
     Here(T),
-    /// It says that there is none.
+    /// The service itself says that there is none.
     Missing,
 }
 
@@ -111,7 +111,8 @@ impl ServiceClient {
         })
     }
 
-    /// Gets a JSON resource. 404 is an answer; whatever else is not 200 with the expected JSON is none.
+    /// Gets a JSON resource. A 404 is an answer if it is this service's own and says `not-found`: another's is a fault on the way. Whatever
+    /// else is not 200 with the expected JSON is none.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -174,8 +175,8 @@ impl ServiceClient {
         }
         let response = request.send().await.map_err(|e| Failed::Connection(cause(e)))?;
         let status = response.status();
-        if status == StatusCode::NOT_FOUND && is_json(&response) {
-            return Ok(Found::Missing);
+        if status == StatusCode::NOT_FOUND {
+            return self.missing(response).await;
         }
         if status != StatusCode::OK || !is_json(&response) {
             return Err(Failed::Answer(format!("it answered {status}, not 200 with JSON")));
@@ -188,6 +189,27 @@ impl ServiceClient {
                 Failed::Answer(format!("its answer is not understood at byte {}", e.column()))
             })
     }
+
+    /// Whether a 404 is the service's own word that there is no such thing. A proxy, a wrong address or another service says 404 too.
+    async fn missing<T>(&self, response: reqwest::Response) -> Result<Found<T>, Failed> {
+        let own = response.headers().get(ANSWERED_BY).is_some_and(|by| by == self.name);
+        let problem = content_type(&response) == Some("application/problem+json");
+        if own && problem {
+            let body = read_body(response, BODY_BYTES_MAX).await.map_err(Failed::Answer)?;
+            if serde_json::from_slice(&body)
+                .is_ok_and(|problem: ProblemCode| problem.code == "not-found")
+            {
+                return Ok(Found::Missing);
+            }
+        }
+        Err(Failed::Answer(format!("a 404 that is not the {} service's own", self.name)))
+    }
+}
+
+/// What of a problem decides whether a thing is missing.
+#[derive(Deserialize)]
+struct ProblemCode {
+    code: String,
 }
 
 /// Why one try gave nothing.
@@ -211,9 +233,12 @@ fn jitter() -> Duration {
 }
 
 fn is_json(response: &reqwest::Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    kind.and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| matches!(kind.trim(), "application/json" | "application/problem+json"))
+    content_type(response) == Some("application/json")
+}
+
+fn content_type(response: &reqwest::Response) -> Option<&str> {
+    let kind = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    kind.split(';').next().map(str::trim)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{Html, IntoResponse, Redirect},
     routing::get,
 };
@@ -54,14 +54,38 @@ async fn an_answer_is_here_or_missing_and_the_call_says_who_asks() {
             Json(json!({"id": 1, "more": "is not minded"}))
         }),
     );
-    let routes = routes.fallback(async || {
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (StatusCode::NOT_FOUND, kind, "{}").into_response()
-    });
+    let routes = routes.fallback(async || not_found("patient", "not-found"));
     let client = client(served(routes).await, PATIENT);
     let found = client.get::<Thing>("/things/1", Some("00-aa-bb-01")).await;
     assert_eq!(found, Ok(Found::Here(Thing { id: 1 })));
     assert_eq!(client.get::<Thing>("/things/2", None).await, Ok(Found::Missing));
+}
+
+fn not_found(by: &'static str, code: &str) -> axum::response::Response {
+    let kind = (header::CONTENT_TYPE, "application/problem+json");
+    let by = (HeaderName::from_static(ANSWERED_BY), by);
+    (StatusCode::NOT_FOUND, [kind, by], json!({"code": code}).to_string()).into_response()
+}
+
+#[tokio::test]
+async fn a_404_is_believed_only_of_the_service_that_was_asked() {
+    let problem = [(header::CONTENT_TYPE, "application/problem+json")];
+    let body = r#"{"status": 404, "code": "not-found"}"#;
+    let routes = Router::new()
+        .route("/own", get(async || not_found("patient", "not-found")))
+        .route("/another", get(async || not_found("billing", "not-found")))
+        .route("/coded", get(async || not_found("patient", "gone-fishing")))
+        .route("/unsigned", get(async move || (StatusCode::NOT_FOUND, problem, body)))
+        .route("/json", get(async || (StatusCode::NOT_FOUND, Json(json!({"code": "not-found"})))))
+        .route("/bare", get(async || StatusCode::NOT_FOUND));
+    let address = served(routes).await;
+    let own = client(address, PATIENT).get::<Thing>("/own", None).await;
+    assert_eq!(own, Ok(Found::Missing));
+    for path in ["/another", "/coded", "/unsigned", "/json", "/bare"] {
+        let answer = client(address, PATIENT).get::<Thing>(path, None).await;
+        let said = "a 404 that is not the patient service's own";
+        assert_eq!(answer, Err(Unavailable(said.into())), "{path}");
+    }
 }
 
 #[tokio::test]

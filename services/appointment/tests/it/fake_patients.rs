@@ -12,10 +12,11 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
+use hospital_kit::http::ANSWERED_BY;
 use hospital_types::PatientId;
 use serde_json::{Value, json};
 
@@ -34,6 +35,8 @@ pub(crate) enum Mood {
     Shedding,
     /// A server of something else altogether, which knows no such address.
     Lost,
+    /// Another of the platform's services, which does not know the patient either.
+    Misdirected,
     /// As a service does that does not know this one's token.
     Distrustful,
 }
@@ -110,12 +113,16 @@ async fn answer(
             Json(json!({"id": id, "version": 1, "status": status, "givenName": "Grace"}))
                 .into_response()
         }
-        None => {
-            let problem = json!({"status": 404, "code": "not-found"}).to_string();
-            (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/problem+json")], problem)
-                .into_response()
-        }
+        None => not_found("patient"),
     }
+}
+
+/// As the service of this name says that there is no such thing.
+fn not_found(service: &'static str) -> Response {
+    let kind = (header::CONTENT_TYPE, "application/problem+json");
+    let by = (HeaderName::from_static(ANSWERED_BY), service);
+    let problem = json!({"status": 404, "code": "not-found"}).to_string();
+    (StatusCode::NOT_FOUND, [kind, by], problem).into_response()
 }
 
 async fn answer_for_several(
@@ -152,6 +159,7 @@ async fn trouble(inner: &Inner, headers: &HeaderMap) -> Option<Response> {
         Mood::Failing => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Mood::Shedding => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Mood::Lost => (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response(),
+        Mood::Misdirected => not_found("billing"),
         Mood::Distrustful => StatusCode::UNAUTHORIZED.into_response(),
     })
 }

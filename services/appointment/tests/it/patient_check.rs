@@ -18,6 +18,7 @@ async fn no_answer_from_the_patient_service_is_a_503_in_time_that_leaves_nothing
         Mood::Shedding,
         Mood::Distrustful,
         Mood::Lost,
+        Mood::Misdirected,
     ] {
         desk.patients.behave(mood);
         let started = Instant::now();
