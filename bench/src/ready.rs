@@ -50,6 +50,7 @@ fn spawn(program: &Program, service: Service, url: &str) -> anyhow::Result<Child
     let address = program.addresses()[service.place()];
     let table = service.name().to_ascii_uppercase();
     let patient_url = format!("http://{}", program.addresses()[Service::Patient.place()]);
+    let appointment_url = format!("http://{}", program.addresses()[Service::Appointment.place()]);
     let file = |name: &str| -> std::path::PathBuf { Path::new(&program.dir).join(name) };
     Command::new(&program.path)
         .args(["serve", service.name()])
@@ -57,6 +58,7 @@ fn spawn(program: &Program, service: Service, url: &str) -> anyhow::Result<Child
         .env(format!("HOSPITAL_{table}__DATABASE_URL"), url)
         .env("HOSPITAL_APPOINTMENT__PATIENT_URL", &patient_url)
         .env("HOSPITAL_NOTIFICATION__PATIENT_URL", &patient_url)
+        .env("HOSPITAL_NOTIFICATION__APPOINTMENT_URL", &appointment_url)
         .env("HOSPITAL_NOTIFICATION__MAILBOX_DIR", file("mailbox"))
         .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", file("signing-key.pem"))
         .env_remove("DATABASE_URL")

@@ -163,7 +163,8 @@ impl Injector<'_> {
             1 => (format!("{}-postgres", SERVICES[service]), &lines.databases[service]),
             2 => (format!("{}-bus", SERVICES[service]), &lines.buses[service]),
             3 if service < 2 => ("appointment-patient".to_owned(), &lines.patients[0]),
-            3 => ("notification-patient".to_owned(), &lines.patients[1]),
+            3 if service == 2 => ("notification-patient".to_owned(), &lines.patients[1]),
+            3 => ("notification-appointment".to_owned(), &lines.practitioners),
             _ => ("notification-mail".to_owned(), &lines.mail),
         };
         proxy.set(how);

@@ -43,6 +43,7 @@ impl Supervisor {
         config: Option<&PathBuf>,
     ) -> Self {
         let patient_url = format!("http://127.0.0.1:{}", base_port + 1);
+        let appointment_url = format!("http://127.0.0.1:{}", base_port + 2);
         let recipes = (1_u16..)
             .zip(SERVICES)
             .map(|(offset, name)| {
@@ -58,6 +59,7 @@ impl Supervisor {
                     ),
                     ("HOSPITAL_APPOINTMENT__PATIENT_URL".to_owned(), patient_url.clone()),
                     ("HOSPITAL_NOTIFICATION__PATIENT_URL".to_owned(), patient_url.clone()),
+                    ("HOSPITAL_NOTIFICATION__APPOINTMENT_URL".to_owned(), appointment_url.clone()),
                     (
                         "HOSPITAL_NOTIFICATION__MAILBOX_DIR".to_owned(),
                         dir.join("mailbox").display().to_string(),

@@ -110,6 +110,7 @@ impl Apart {
         writeln!(file, "appointment.patient_check_timeout_ms = {patient_check_ms}").unwrap();
         writeln!(file, "http.handler_timeout_ms = 8000").unwrap();
         writeln!(file, "notification.patient_url = {:?}", self.url("patient")).unwrap();
+        writeln!(file, "notification.appointment_url = {:?}", self.url("appointment")).unwrap();
         writeln!(file, "notification.mailbox_dir = {:?}", self.mailbox()).unwrap();
         for name in SERVICES {
             let server = if self.databases.contains_key(name) { name } else { "all" };

@@ -117,8 +117,11 @@ async fn every_service_tells_of_its_health_its_figures_and_its_api() {
 }
 
 /// What services ask each other.
-const ASKED_BY_SERVICES: [&str; 2] =
-    ["patient GET /patients/{id}", "patient GET /patients/standing"];
+const ASKED_BY_SERVICES: [&str; 3] = [
+    "patient GET /patients/{id}",
+    "patient GET /patients/standing",
+    "appointment GET /practitioners/{id}",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_of_every_document_asks_who_is_there_and_never_breaks() {

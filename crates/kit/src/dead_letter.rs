@@ -379,6 +379,7 @@ async fn apply(
 ) -> Outcome<(), Poison> {
     let event = CloudEvent::from_record(&record.topic, &record.headers, record.value.clone())
         .map_err(Poison::because)?;
+    consumer.prepare(&[&event]).await;
     let group = consumer.group();
     let unit =
         Unit { name: group, actor: Actor::system(group), traceparent: event.traceparent.clone() };

@@ -45,6 +45,10 @@ pub trait Consume: Send + Sync + 'static {
 
     fn topics(&self) -> &'static [&'static str];
 
+    /// Gets what these events need from elsewhere, before a transaction begins; some of them may have been applied before. It takes two
+    /// seconds at most, and does without what it does not get.
+    async fn prepare(&self, _events: &[&CloudEvent]) {}
+
     /// Applies events that were not applied before, in order, in the given unit of work. Refuses when one of them is poison; a batch
     /// that was refused comes again event by event. Must leave alone what has already passed an event's version.
     async fn apply(&self, tx: &mut Tx<Poison>, events: &[&CloudEvent]) -> Outcome<(), Poison>;
@@ -66,6 +70,7 @@ pub async fn once(
     if batch.is_empty() {
         return Ok(0);
     }
+    consumer.prepare(&batch.iter().map(|arrival| &arrival.event).collect::<Vec<_>>()).await;
     // A batch is of no trace: what an event causes is of the event's.
     let actor = Actor::system(consumer.group());
     let unit = Unit { name: consumer.group(), actor, traceparent: None };

@@ -1,6 +1,6 @@
 //! The event edge: what happened becomes messages, and news of patients become contact points to fetch.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use hospital_contracts::{
@@ -15,14 +15,15 @@ use hospital_contracts::{
 use hospital_kit::{
     db::Tx,
     inbox::{Consume, Poison},
-    outcome::Outcome,
+    outcome::{Broken, Outcome},
     service::Context,
 };
-use hospital_types::{AppointmentId, BillId, NotificationId, PatientId};
+use hospital_types::{AppointmentId, BillId, NotificationId, PatientId, PractitionerId};
 use tokio::sync::Notify;
 
 use crate::{
     message::Message,
+    names::Names,
     store,
     text::{Text, Writer},
     tray::Tray,
@@ -30,17 +31,23 @@ use crate::{
 
 pub(crate) struct Notifications {
     writer: Writer,
+    names: Names,
     fetch_due: Arc<Notify>,
     tray: Arc<Tray>,
 }
 
 impl Notifications {
-    pub(crate) fn new(context: &Context, fetch_due: &Arc<Notify>, tray: &Arc<Tray>) -> Self {
-        Self {
+    pub(crate) fn new(
+        context: &Context,
+        fetch_due: &Arc<Notify>,
+        tray: &Arc<Tray>,
+    ) -> Result<Self, Broken> {
+        Ok(Self {
             writer: Writer::new(&context.config.facility),
+            names: Names::new(context)?,
             fetch_due: Arc::clone(fetch_due),
             tray: Arc::clone(tray),
-        }
+        })
     }
 
     /// The message that an event asks for; none for back-dated records.
@@ -63,18 +70,23 @@ impl Notifications {
             (!facts.back_dated).then(|| message(event, kind, about, text))
         };
         let w = &self.writer;
+        let with = |facts: &AppointmentFacts| self.names.of(facts.practitioner_id);
         Ok(match event.topic.as_str() {
             AppointmentBooked::TOPIC => {
                 let AppointmentBooked(facts) = read(event)?;
-                of(&facts, Kind::AppointmentBooked, w.booked(&facts))
+                of(&facts, Kind::AppointmentBooked, w.booked(&facts, with(&facts)))
             }
             AppointmentRescheduled::TOPIC => {
                 let moved: AppointmentRescheduled = read(event)?;
-                of(&moved.facts, Kind::AppointmentRescheduled, w.rescheduled(&moved))
+                of(
+                    &moved.facts,
+                    Kind::AppointmentRescheduled,
+                    w.rescheduled(&moved, with(&moved.facts)),
+                )
             }
             AppointmentCancelled::TOPIC => {
                 let AppointmentCancelled { facts, by } = read(event)?;
-                of(&facts, Kind::AppointmentCancelled, w.cancelled(&facts, by))
+                of(&facts, Kind::AppointmentCancelled, w.cancelled(&facts, with(&facts), by))
             }
             BillGenerated::TOPIC => {
                 let BillGenerated(facts) = read(event)?;
@@ -123,6 +135,17 @@ fn message(
     }
 }
 
+/// Whom a patient has an appointment with, where somebody is to be told about it.
+fn practitioner_of(event: &CloudEvent) -> Option<PractitionerId> {
+    let facts = match event.topic.as_str() {
+        AppointmentBooked::TOPIC => read::<AppointmentBooked>(event).ok()?.0,
+        AppointmentRescheduled::TOPIC => read::<AppointmentRescheduled>(event).ok()?.facts,
+        AppointmentCancelled::TOPIC => read::<AppointmentCancelled>(event).ok()?.facts,
+        _ => return None,
+    };
+    (!facts.back_dated).then_some(facts.practitioner_id)
+}
+
 fn read<E: DomainEvent>(event: &CloudEvent) -> Result<E, Poison> {
     event.payload().map_err(Poison::because)
 }
@@ -144,6 +167,12 @@ impl Consume for Notifications {
             PaymentCompleted::TOPIC,
             PaymentFailed::TOPIC,
         ]
+    }
+
+    async fn prepare(&self, events: &[&CloudEvent]) {
+        let practitioners: BTreeSet<PractitionerId> =
+            events.iter().filter_map(|event| practitioner_of(event)).collect();
+        self.names.learn(practitioners).await;
     }
 
     async fn apply(&self, tx: &mut Tx<Poison>, events: &[&CloudEvent]) -> Outcome<(), Poison> {

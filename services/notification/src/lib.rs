@@ -9,6 +9,7 @@ mod store;
 mod api;
 mod consume;
 mod fetch;
+mod names;
 mod send;
 mod tray;
 
@@ -32,7 +33,7 @@ pub fn schema() -> Schema {
 pub fn service(context: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(context);
     let (fetch_due, tray) = (Arc::new(Notify::new()), Arc::new(tray::Tray::default()));
-    let consumer = consume::Notifications::new(context, &fetch_due, &tray);
+    let consumer = consume::Notifications::new(context, &fetch_due, &tray)?;
     let fetcher = fetch::Fetcher::new(context, fetch_due, Arc::clone(&tray))?;
     let sender = send::Sender::new(context, tray)?;
     Ok(Service {

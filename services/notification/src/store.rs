@@ -10,7 +10,7 @@ use hospital_kit::{
     sql,
 };
 use hospital_types::{
-    Actor, AppointmentId, BillId, Id, Kind, NotificationId, PatientId, Sensitive,
+    Actor, AppointmentId, BillId, Id, Kind, NotificationId, PatientId, PractitionerId, Sensitive,
 };
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -165,6 +165,56 @@ pub(crate) async fn postpone_contact(db: &Db, patient: PatientId) -> Result<(), 
                 next_fetch_at = now() + least(interval '1 minute', interval '500 milliseconds' * 2 ^ least(failures, 10))
          WHERE patient_id = $1",
         patient,
+    ))
+    .await
+    .map(|_| ())
+}
+
+/// Asks again after the next of these pauses, in seconds, about a patient whom the patient service does not know; after the last not
+/// before there is something new to tell them. Meanwhile an address from before is used.
+pub(crate) async fn miss_contact(
+    db: &Db,
+    patient: PatientId,
+    pauses_s: Vec<f64>,
+) -> Result<(), Broken> {
+    db.read(sql!(
+        "UPDATE contact SET missing = missing + 1, failures = failures + 1,
+                next_fetch_at = CASE WHEN missing < cardinality($2::double precision[])
+                                     THEN now() + make_interval(secs => ($2::double precision[])[missing + 1]) ELSE 'infinity' END
+         WHERE patient_id = $1",
+        patient,
+        pauses_s,
+    ))
+    .await
+    .map(|_| ())
+}
+
+/// What these practitioners are called, as far as it is known.
+pub(crate) async fn practitioner_names(
+    db: &Db,
+    practitioners: Vec<PractitionerId>,
+) -> Result<Vec<(PractitionerId, String)>, Broken> {
+    let rows = db
+        .read(sql!(
+            "SELECT practitioner_id, name FROM practitioner WHERE practitioner_id = ANY ($1)",
+            practitioners,
+        ))
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Keeps what practitioners are called.
+pub(crate) async fn keep_practitioner_names(
+    db: &Db,
+    named: Vec<(PractitionerId, String)>,
+) -> Result<(), Broken> {
+    let (practitioners, names): (Vec<PractitionerId>, Vec<String>) = named.into_iter().unzip();
+    db.read(sql!(
+        "INSERT INTO practitioner (practitioner_id, name)
+         SELECT n.practitioner_id, n.name FROM unnest($1::uuid[], $2::text[]) AS n (practitioner_id, name) ORDER BY 1
+         ON CONFLICT ON CONSTRAINT practitioner_of DO NOTHING",
+        practitioners,
+        names,
     ))
     .await
     .map(|_| ())

@@ -1,4 +1,5 @@
-//! What patients read. Short, calm, and without anything that somebody who reads along should not know.
+//! What patients read: when, where, with whom, and how to cancel. Short, calm, and without anything that somebody who reads along should
+//! not know.
 
 use hospital_contracts::{
     appointment::{AppointmentFacts, AppointmentRescheduled, CancelledBy},
@@ -15,13 +16,22 @@ pub(crate) type Text = (String, String);
 pub(crate) struct Writer {
     facility: String,
     zone: TimeZone,
+    address: Option<String>,
+    phone: Option<String>,
 }
 
 impl Writer {
     pub(crate) fn new(facility: &Facility) -> Self {
-        // A line break in the name would end a subject's line.
-        let name = facility.name.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { facility: name, zone: facility.time_zone() }
+        let address = facility.address.as_deref().map(|address| {
+            let lines = address.lines().map(one_line).filter(|line| !line.is_empty());
+            lines.collect::<Vec<_>>().join(", ")
+        });
+        Self {
+            facility: one_line(&facility.name),
+            zone: facility.time_zone(),
+            address: address.filter(|address| !address.is_empty()),
+            phone: facility.phone.as_deref().map(one_line).filter(|phone| !phone.is_empty()),
+        }
     }
 
     fn day_and_time(&self, at: Timestamp) -> String {
@@ -29,36 +39,78 @@ impl Writer {
     }
 
     fn letter(&self, subject: &str, paragraphs: &[&str]) -> Text {
-        let body = format!("Hello,\n\n{}\n\n{}\n", paragraphs.join("\n\n"), self.facility);
+        let phone =
+            self.phone.as_ref().map(|phone| format!("\nPhone: {phone}")).unwrap_or_default();
+        let said = paragraphs.join("\n\n");
+        let body = format!("Hello,\n\n{said}\n\n{}{phone}\n", self.facility);
         (format!("{subject} - {}", self.facility), body)
     }
 
-    pub(crate) fn booked(&self, facts: &AppointmentFacts) -> Text {
-        let when = format!("Your appointment is booked for {}.", self.day_and_time(facts.start));
-        self.letter(
-            "Your appointment",
-            &[&when, "If you cannot come, please tell us in good time."],
+    /// When, with whom as far as it is known, and where.
+    fn details(&self, facts: &AppointmentFacts, practitioner: Option<String>) -> String {
+        let with =
+            practitioner.map(|name| format!("With: {}\n", one_line(&name))).unwrap_or_default();
+        let at = self.address.as_ref().map(|at| format!(", {at}")).unwrap_or_default();
+        let when = self.day_and_time(facts.start);
+        format!("When: {when}\n{with}Where: {}{at}", self.facility)
+    }
+
+    fn how_to_cancel(&self) -> String {
+        let call = match &self.phone {
+            Some(phone) => format!("call {phone}"),
+            None => "call us".to_owned(),
+        };
+        format!(
+            "If you cannot come, please cancel as early as you can, at the latest before it begins: {call}, or cancel it yourself \
+             with your patient access."
         )
     }
 
-    pub(crate) fn rescheduled(&self, event: &AppointmentRescheduled) -> Text {
-        let when = format!(
-            "Your appointment of {} has been moved to {}.",
-            self.day_and_time(event.previous_start),
-            self.day_and_time(event.facts.start)
-        );
-        self.letter("Your appointment has been moved", &[&when])
+    pub(crate) fn booked(&self, facts: &AppointmentFacts, practitioner: Option<String>) -> Text {
+        self.letter(
+            "Your appointment",
+            &[
+                "Your appointment is booked.",
+                &self.details(facts, practitioner),
+                &self.how_to_cancel(),
+            ],
+        )
     }
 
-    pub(crate) fn cancelled(&self, facts: &AppointmentFacts, by: CancelledBy) -> Text {
-        let when = self.day_and_time(facts.start);
+    pub(crate) fn rescheduled(
+        &self,
+        event: &AppointmentRescheduled,
+        practitioner: Option<String>,
+    ) -> Text {
+        let before = self.day_and_time(event.previous_start);
+        self.letter(
+            "Your appointment has been moved",
+            &[
+                &format!("Your appointment of {before} has been moved. This is the new time:"),
+                &self.details(&event.facts, practitioner),
+                &self.how_to_cancel(),
+            ],
+        )
+    }
+
+    pub(crate) fn cancelled(
+        &self,
+        facts: &AppointmentFacts,
+        practitioner: Option<String>,
+        by: CancelledBy,
+    ) -> Text {
+        let with =
+            practitioner.map(|name| format!(" with {}", one_line(&name))).unwrap_or_default();
+        let which = format!("your appointment of {}{with}", self.day_and_time(facts.start));
         let said = match by {
             CancelledBy::Patient => {
-                format!("As you asked, your appointment of {when} is cancelled.")
+                format!("As you asked, {which} is cancelled. You need do nothing more.")
             }
             CancelledBy::Hospital => {
+                let call =
+                    self.phone.as_ref().map(|phone| format!(": {phone}")).unwrap_or_default();
                 format!(
-                    "We are sorry: we had to cancel your appointment of {when}. Please call us for another one."
+                    "We are sorry: we had to cancel {which}. Please call us for another one{call}."
                 )
             }
         };
@@ -88,11 +140,15 @@ impl Writer {
             _ => "Nothing was charged.",
         };
         let said = format!("Your payment of {} did not go through. {charged}", facts.amount);
-        self.letter(
-            "Your payment did not go through",
-            &[&said, "Please try again, or pay at our desk."],
-        )
+        let at = self.address.as_ref().map(|at| format!(": {at}")).unwrap_or_default();
+        let instead = format!("Please try again, or pay at our desk{at}.");
+        self.letter("Your payment did not go through", &[&said, &instead])
     }
+}
+
+/// A line break in a name would end a subject's line, or begin another of the letter's own.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -101,14 +157,18 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn times_are_the_facilitys_and_nothing_clinical_is_said() {
-        let facility = Facility {
+    fn facility() -> Facility {
+        Facility {
             name: "Sturdy\nMemorial".into(),
             zone: "America/New_York".into(),
+            address: Some("211 Park Street\nAttleboro, MA 02703\n".into()),
+            phone: Some("+1 508-555-0100".into()),
             ..Facility::default()
-        };
-        let facts = AppointmentFacts {
+        }
+    }
+
+    fn facts() -> AppointmentFacts {
+        AppointmentFacts {
             appointment_id: AppointmentId::new(),
             version: 1,
             patient_id: PatientId::new(),
@@ -117,10 +177,34 @@ mod tests {
             end: "2030-05-17T14:00:00Z".parse().unwrap(),
             service_type: "oncology".into(),
             back_dated: false,
-        };
-        let (subject, body) = Writer::new(&facility).booked(&facts);
+        }
+    }
+
+    #[test]
+    fn a_booking_says_when_with_whom_where_and_how_to_cancel() {
+        let (subject, body) =
+            Writer::new(&facility()).booked(&facts(), Some("Grace\r\nHopper".to_owned()));
         assert_eq!(subject, "Your appointment - Sturdy Memorial");
-        assert!(body.contains("Friday 17 May 2030 at 09:30 (EDT)"), "{body}");
-        assert!(!body.contains("oncology"));
+        assert_eq!(
+            body,
+            "Hello,\n\nYour appointment is booked.\n\n\
+             When: Friday 17 May 2030 at 09:30 (EDT)\nWith: Grace Hopper\n\
+             Where: Sturdy Memorial, 211 Park Street, Attleboro, MA 02703\n\n\
+             If you cannot come, please cancel as early as you can, at the latest before it begins: call +1 508-555-0100, or \
+             cancel it yourself with your patient access.\n\nSturdy Memorial\nPhone: +1 508-555-0100\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let facility = Facility { address: None, phone: Some(" ".into()), ..facility() };
+        let (_, body) = Writer::new(&facility).booked(&facts(), None);
+        assert_eq!(
+            body,
+            "Hello,\n\nYour appointment is booked.\n\n\
+             When: Friday 17 May 2030 at 09:30 (EDT)\nWhere: Sturdy Memorial\n\n\
+             If you cannot come, please cancel as early as you can, at the latest before it begins: call us, or cancel it \
+             yourself with your patient access.\n\nSturdy Memorial\n"
+        );
     }
 }

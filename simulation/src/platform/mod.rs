@@ -38,6 +38,8 @@ pub struct Lines {
     pub buses: [Proxy; 4],
     /// From the appointment and from the notification service to the patient service.
     pub patients: [Proxy; 2],
+    /// From the notification service to the appointment service.
+    pub practitioners: Proxy,
     pub mail: Proxy,
 }
 
@@ -84,6 +86,9 @@ impl Platform {
             std::fs::write(clock_file(&dir, place), "0")?;
             let recipe = recipe(&dir, &lines, &database, bus, &programs, place)?;
             lines.clients[place].aim(recipe.port);
+            if place == 1 {
+                lines.practitioners.aim(recipe.port);
+            }
             if place == 0 {
                 lines.patients.iter().for_each(|proxy| proxy.aim(recipe.port));
             }
@@ -236,6 +241,7 @@ impl Lines {
             // The PostgreSQL bus is in the same server; Kafka's listeners are told later.
             buses: four(postgres).await?,
             patients: [Proxy::listen(0, 0).await?, Proxy::listen(0, 0).await?],
+            practitioners: Proxy::listen(0, 0).await?,
             mail: Proxy::listen(0, mail).await?,
         })
     }
@@ -282,6 +288,7 @@ fn recipe(
         ("BUS__INSTANCE", "simulation".to_owned()),
         ("APPOINTMENT__PATIENT_URL", loopback(patients[0].port())),
         ("NOTIFICATION__PATIENT_URL", loopback(patients[1].port())),
+        ("NOTIFICATION__APPOINTMENT_URL", loopback(lines.practitioners.port())),
         ("AUTH__SIGNING_KEY_FILE", dir.join("key.pem").display().to_string()),
         // Everything that waits for minutes in a hospital waits for seconds here, so that a round sees how it ends.
         ("BILLING__GATEWAY_TIMEOUT_MS", "300".to_owned()),

@@ -54,6 +54,7 @@ impl Config {
             ("auth.jwks_url", self.auth.jwks_url.as_deref()),
             ("appointment.patient_url", Some(self.appointment.patient_url.as_str())),
             ("notification.patient_url", Some(self.notification.patient_url.as_str())),
+            ("notification.appointment_url", Some(self.notification.appointment_url.as_str())),
         ];
         for (key, address) in addresses {
             let Some(address) = address else { continue };

@@ -53,6 +53,10 @@ pub struct Facility {
     pub currency: Currency,
     /// The domain of message ids and of the sender's address.
     pub mail_domain: String,
+    /// Where patients come to, as messages to them say it.
+    pub address: Option<String>,
+    /// Whom patients call, as messages to them say it.
+    pub phone: Option<String>,
 }
 
 impl Default for Facility {
@@ -62,6 +66,8 @@ impl Default for Facility {
             zone: "UTC".to_owned(),
             currency: Currency::USD,
             mail_domain: "hospital.example".to_owned(),
+            address: None,
+            phone: None,
         }
     }
 }
@@ -296,13 +302,16 @@ pub struct NotificationConfig {
     pub database_url: Option<Secret>,
     pub pool_size: usize,
     pub patient_url: String,
+    /// Where the names of practitioners are asked for.
+    pub appointment_url: String,
     /// A mail server; without one, messages go to `mailbox_dir`.
     pub smtp: Option<SmtpConfig>,
     /// A directory with an mbox file for each day.
     pub mailbox_dir: PathBuf,
     /// Whom messages come from; `hospital@` and the facility's mail domain unless set.
     pub sender: Option<String>,
-    /// Pauses before each new attempt; after the last the message is `dead`.
+    /// Pauses before each new attempt; after the last the message is `dead`. By the same pauses the patient service is asked again about
+    /// somebody whom it does not know.
     pub retry_after_s: Vec<u64>,
 }
 
@@ -313,6 +322,7 @@ impl Default for NotificationConfig {
             database_url: None,
             pool_size: 8,
             patient_url: "http://127.0.0.1:8081".to_owned(),
+            appointment_url: "http://127.0.0.1:8082".to_owned(),
             smtp: None,
             mailbox_dir: PathBuf::from("mailbox"),
             sender: None,

@@ -84,11 +84,23 @@ capabilities: { drop: [ALL] }
   value: {{ $values.facility.currency | quote }}
 - name: HOSPITAL_FACILITY__MAIL_DOMAIN
   value: {{ $values.facility.mailDomain | quote }}
+{{- with $values.facility.address }}
+- name: HOSPITAL_FACILITY__ADDRESS
+  value: {{ . | quote }}
+{{- end }}
+{{- with $values.facility.phone }}
+- name: HOSPITAL_FACILITY__PHONE
+  value: {{ . | quote }}
+{{- end }}
 - name: HOSPITAL_HTTP__UNREADY_MS
   value: {{ $values.rollout.unreadyMs | quote }}
 {{- if has .name (list "appointment" "notification") }}
 - name: HOSPITAL_{{ $upper }}__PATIENT_URL
   value: http://{{ include "hospital.fullname" (dict "root" .root "name" "patient") }}:{{ $values.services.patient.port }}
+{{- end }}
+{{- if eq .name "notification" }}
+- name: HOSPITAL_NOTIFICATION__APPOINTMENT_URL
+  value: http://{{ include "hospital.fullname" (dict "root" .root "name" "appointment") }}:{{ $values.services.appointment.port }}
 {{- end }}
 {{- with $service.env }}
 {{ toYaml . }}

@@ -4,11 +4,13 @@ use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     http::{
         Allowed, Answer, Body, CreateProblems, Cursor, IdempotencyKey, Limit, ListProblems, Page,
-        PathId, Problem, Query, ReadProblems, not_null,
+        PathId, Permission, Problem, Query, ReadProblems, not_null,
     },
     idempotency,
 };
-use hospital_types::{Actor, Faults, Practitioner, PractitionerId, Sensitive, text};
+use hospital_types::{
+    Actor, Faults, Practitioner, PractitionerId, Role, Roles, Sensitive, text,
+};
 use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::ToSchema;
 
@@ -84,6 +86,12 @@ fn shown(practitioner: PractitionerView, reader: &Actor) -> PractitionerView {
     }
 }
 
+/// Beside those who work here, the services: messages to patients say with whom an appointment is.
+pub(super) struct Askers;
+impl Permission for Askers {
+    const ROLES: Roles = Readers::ROLES.with(Role::Service);
+}
+
 /// Shows a practitioner.
 #[utoipa::path(
     get, path = "/practitioners/{id}", tag = "Practitioners",
@@ -92,7 +100,7 @@ fn shown(practitioner: PractitionerView, reader: &Actor) -> PractitionerView {
 )]
 pub(super) async fn show(
     State(app): State<App>,
-    who: Allowed<Readers>,
+    who: Allowed<Askers>,
     PathId(id): PathId<Practitioner>,
 ) -> Result<Answer, Problem> {
     let practitioner =

@@ -18,11 +18,12 @@ async fn every_request_needs_a_token_and_a_role_that_may() {
         Role::Patient,
         Role::Admin,
     ];
+    let askers = [&readers[..], &[Role::Service]].concat();
     let bookers = [Role::FrontDesk, Role::Patient, Role::Admin];
     let visits = [Role::FrontDesk, Role::Practitioner, Role::Admin];
     let cases: [(&str, &str, &[Role]); 12] = [
         ("GET", "/practitioners", &readers),
-        ("GET", "/practitioners/{practitioner}", &readers),
+        ("GET", "/practitioners/{practitioner}", &askers),
         ("POST", "/practitioners", &[Role::Admin]),
         ("GET", "/appointments", &readers),
         ("GET", "/appointments/{id}", &readers),

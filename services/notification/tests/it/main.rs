@@ -4,6 +4,7 @@
 
 mod contacts;
 mod kinds;
+mod names;
 mod post;
 mod reading;
 mod seen_elsewhere;

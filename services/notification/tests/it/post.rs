@@ -5,14 +5,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -22,7 +22,7 @@ use hospital_contracts::{
     billing::{BillFacts, PaymentFacts, PaymentMethod},
     patient::{PatientFacts, PatientRegistered, PatientStatus},
 };
-use hospital_kit::config::Config;
+use hospital_kit::{config::Config, http::ANSWERED_BY};
 use hospital_testkit::{TestApp, eventually};
 use hospital_types::{
     AppointmentId, BillId, Currency, Money, PatientId, PaymentId, PractitionerId, Role,
@@ -37,6 +37,9 @@ type Known = (i32, Option<String>);
 pub(crate) struct Patients {
     known: Arc<Mutex<HashMap<PatientId, Known>>>,
     down: Arc<AtomicBool>,
+    /// Whether another service answers at its address.
+    misdirected: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
 }
 
 impl Patients {
@@ -54,12 +57,29 @@ impl Patients {
         self.known.lock().unwrap().insert(patient, entry);
     }
 
+    pub(crate) fn forget(&self, patient: PatientId) {
+        self.known.lock().unwrap().remove(&patient);
+    }
+
+    pub(crate) fn misdirect(&self, misdirected: bool) {
+        self.misdirected.store(misdirected, Ordering::Relaxed);
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn fail(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
     }
 }
 
 async fn answer(State(patients): State<Patients>, Path(id): Path<PatientId>) -> Response {
+    patients.asked.fetch_add(1, Ordering::Relaxed);
+    if patients.misdirected.load(Ordering::Relaxed) {
+        return not_found("billing");
+    }
     if patients.down.load(Ordering::Relaxed) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -71,18 +91,70 @@ async fn answer(State(patients): State<Patients>, Path(id): Path<PatientId>) -> 
             "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
         }))
         .into_response(),
-        None => (
-            StatusCode::NOT_FOUND,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            json!({"status": 404, "code": "not-found"}).to_string(),
-        )
+        None => not_found("patient"),
+    }
+}
+
+/// As the service of this name says that there is no such thing.
+fn not_found(service: &'static str) -> Response {
+    let kind = (header::CONTENT_TYPE, "application/problem+json");
+    let by = (HeaderName::from_static(ANSWERED_BY), service);
+    let problem = json!({"status": 404, "code": "not-found"}).to_string();
+    (StatusCode::NOT_FOUND, [kind, by], problem).into_response()
+}
+
+/// Practitioners as the appointment service would tell of them.
+#[derive(Clone, Default)]
+pub(crate) struct Practitioners {
+    known: Arc<Mutex<HashMap<PractitionerId, &'static str>>>,
+    silent: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+}
+
+impl Practitioners {
+    async fn listen(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let routes = Router::new().route("/practitioners/{id}", get(name)).with_state(self.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        url
+    }
+
+    pub(crate) fn register(&self, name: &'static str) -> PractitionerId {
+        let id = PractitionerId::new();
+        self.known.lock().unwrap().insert(id, name);
+        id
+    }
+
+    /// Takes requests and never answers, or answers again.
+    pub(crate) fn fall_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn name(State(of): State<Practitioners>, Path(id): Path<PractitionerId>) -> Response {
+    of.asked.fetch_add(1, Ordering::Relaxed);
+    if of.silent.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+    let found = of.known.lock().unwrap().get(&id).copied();
+    match found {
+        Some(name) => Json(json!({"id": id, "version": 1, "name": name, "specialty": "oncology"}))
             .into_response(),
+        None => not_found("appointment"),
     }
 }
 
 pub(crate) struct Post {
     pub(crate) app: TestApp,
     pub(crate) patients: Patients,
+    pub(crate) practitioners: Practitioners,
     pub(crate) desk: String,
 }
 
@@ -95,11 +167,16 @@ impl Post {
         hospital_kit::client::install_tls_provider();
         let patients = Patients::default();
         let url = patients.listen().await;
+        let practitioners = Practitioners::default();
+        let appointment_url = practitioners.listen().await;
         let app = TestApp::start(
             hospital_notification::schema(),
             hospital_notification::service,
             |config| {
                 config.notification.patient_url = url;
+                config.notification.appointment_url = appointment_url;
+                config.facility.address = Some("211 Park Street, Attleboro".to_owned());
+                config.facility.phone = Some("+1 508-555-0100".to_owned());
                 config.facility.name = "Sturdy Memorial".to_owned();
                 config.facility.zone = "America/New_York".to_owned();
                 configure(config);
@@ -107,7 +184,7 @@ impl Post {
         )
         .await;
         let desk = app.token(&[Role::FrontDesk]);
-        Self { app, patients, desk }
+        Self { app, patients, practitioners, desk }
     }
 
     /// A registered patient with an address.
