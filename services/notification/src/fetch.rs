@@ -24,6 +24,8 @@ pub(crate) struct Fetcher {
     patients: ServiceClient,
     due: Arc<Notify>,
     tray: Arc<Tray>,
+    /// Before somebody is asked about again whom the patient service does not know.
+    pauses_s: Vec<f64>,
 }
 
 impl Fetcher {
@@ -38,7 +40,9 @@ impl Fetcher {
             Duration::from_secs(2),
             Arc::clone(&context.tokens),
         )?;
-        Ok(Self { db: context.db.clone(), patients, due, tray })
+        let pauses = context.config.notification.retry_after_s.iter();
+        let pauses_s = pauses.map(|s| Duration::from_secs(*s).as_secs_f64()).collect();
+        Ok(Self { db: context.db.clone(), patients, due, tray, pauses_s })
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
@@ -80,8 +84,11 @@ impl Fetcher {
                 let email = view.email.map(Sensitive::into_exposed);
                 store::keep_contact(&self.db, patient, view.version, email).await
             }
-            // It says that there is no such patient: nobody to reach.
-            Ok(Found::Missing) => store::keep_contact(&self.db, patient, i32::MAX, None).await,
+            // Perhaps not yet, or not any more since an old backup was put back: nothing that stays.
+            Ok(Found::Missing) => {
+                tracing::warn!(%patient, "the patient service does not know whom a message is to");
+                store::miss_contact(&self.db, patient, self.pauses_s.clone()).await
+            }
             Err(e) => {
                 tracing::debug!(error = %e, "the patient service does not say how a patient is reached");
                 store::postpone_contact(&self.db, patient).await

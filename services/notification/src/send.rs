@@ -94,7 +94,12 @@ impl Sender {
         let mut letters = Vec::new();
         for (dispatch, one) in together.chain(alone.into_iter().map(|one| (None, one))) {
             let Some(recipient) = one.recipient else {
-                let error = Some("the patient has no e-mail address".to_owned());
+                let why = if one.stranger {
+                    "the patient service does not know the patient"
+                } else {
+                    "the patient has no e-mail address"
+                };
+                let error = Some(why.to_owned());
                 marks.push(Mark { id: one.id, status: "undeliverable", error, after_s: 0.0 });
                 continue;
             };

@@ -27,7 +27,8 @@ pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
         "INSERT INTO contact AS c (patient_id, wanted_version)
          SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version)
          GROUP BY 1 ORDER BY 1
-         ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now()
+         ON CONFLICT ON CONSTRAINT contact_of
+         DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now(), missing = 0
          WHERE c.wanted_version < excluded.wanted_version",
         patients,
         versions,
@@ -66,16 +67,17 @@ pub(crate) async fn insert_deliveries(
     let rows = tx
         .read(sql!(
             "WITH input AS MATERIALIZED (
-                 SELECT m.*, c.email, c.patient_id IS NULL AS stranger,
+                 SELECT m.*, c.email, c.patient_id IS NULL OR c.next_fetch_at = 'infinity' AS stranger,
                         coalesce(c.known_version >= c.wanted_version, false) AND m.place <= $10 AS now
                  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[]) WITH ORDINALITY
                       AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
                  LEFT JOIN contact c ON c.patient_id = m.patient_id
              ), strangers AS (
-                 -- Whoever is to be told is somebody to know how to reach, even when their registration was never heard of.
+                 -- To know how to reach: never heard of as yet, or not known to the patient service the last time.
                  INSERT INTO contact (patient_id, wanted_version)
                  SELECT DISTINCT patient_id, 1 FROM input WHERE stranger ORDER BY patient_id
-                 ON CONFLICT ON CONSTRAINT contact_of DO NOTHING
+                 ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET next_fetch_at = now(), missing = 0
+                 WHERE contact.next_fetch_at = 'infinity'
              ), written AS (
                  INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
                                        attempts, next_attempt_at, created_at, dispatch)
@@ -116,6 +118,7 @@ pub(crate) async fn insert_deliveries(
         dispatch.messages.push(Claimed {
             id: message.id,
             recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+            stranger: false,
             subject: message.subject,
             body: message.body,
             attempts: 1,
@@ -148,7 +151,8 @@ pub(crate) async fn keep_contact(
     email: Option<String>,
 ) -> Result<(), Broken> {
     db.read(sql!(
-        "UPDATE contact SET known_version = $2, email = $3, failures = 0, next_fetch_at = now() + interval '200 milliseconds'
+        "UPDATE contact SET known_version = $2, email = $3, failures = 0, missing = 0,
+                next_fetch_at = now() + interval '200 milliseconds'
          WHERE patient_id = $1 AND known_version <= $2",
         patient,
         version,
@@ -224,6 +228,8 @@ pub(crate) async fn keep_practitioner_names(
 pub(crate) struct Claimed {
     pub(crate) id: NotificationId,
     pub(crate) recipient: Option<Sensitive<String>>,
+    /// Whether the patient service does not know the patient.
+    pub(crate) stranger: bool,
     pub(crate) subject: String,
     pub(crate) body: String,
     pub(crate) attempts: i32,
@@ -231,7 +237,7 @@ pub(crate) struct Claimed {
 }
 
 /// Takes messages that are due and whose contact point is known: as events announced it, or, while the patient service does not answer, as
-/// the copy has it. Dispatches whose process has had its time come apart; their messages are due from the next call on.
+/// the copy has it; and those to patients whom the patient service does not know to the last. Dispatches whose process has had its time come apart; their messages are due from the next call on.
 pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>, Broken> {
     let rows = db
         .read(sql!(
@@ -241,14 +247,15 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
                  UPDATE delivery d SET dispatch = NULL, next_attempt_at = now(), version = d.version + 1
                  FROM lapsed l WHERE d.id = ANY (l.deliveries) AND d.dispatch = l.id
              ), due AS (
-                 SELECT d.id, c.email FROM delivery d JOIN contact c USING (patient_id)
+                 SELECT d.id, c.email, c.known_version = 0 AS stranger FROM delivery d JOIN contact c USING (patient_id)
                  WHERE d.status = 'pending' AND d.dispatch IS NULL AND d.next_attempt_at <= now()
-                   AND (c.known_version >= c.wanted_version OR (c.known_version > 0 AND c.failures > 0))
+                   AND (c.known_version >= c.wanted_version OR (c.known_version > 0 AND c.failures > 0)
+                        OR c.next_fetch_at = 'infinity')
                  ORDER BY d.next_attempt_at LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
              UPDATE delivery d SET next_attempt_at = now() + interval '1 minute', attempts = d.attempts + 1, version = d.version + 1,
                     recipient = coalesce(d.recipient, due.email)
              FROM due WHERE d.id = due.id
-             RETURNING d.id, d.recipient, d.subject, d.body, d.attempts, d.created_at",
+             RETURNING d.id, d.recipient, due.stranger, d.subject, d.body, d.attempts, d.created_at",
             limit,
         ))
         .await?;
@@ -257,6 +264,7 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
         .map(|row| Claimed {
             id: row.get("id"),
             recipient: row.get::<_, Option<String>>("recipient").map(Sensitive::new),
+            stranger: row.get("stranger"),
             subject: row.get("subject"),
             body: row.get("body"),
             attempts: row.get("attempts"),

@@ -118,6 +118,7 @@ mod tests {
         let claimed = |_| Claimed {
             id: NotificationId::new(),
             recipient: None,
+            stranger: false,
             subject: text(),
             body: text(),
             attempts: 1,

@@ -19,11 +19,61 @@ async fn a_patient_without_an_address_is_undeliverable() {
 }
 
 #[tokio::test]
-async fn a_patient_that_the_patient_service_does_not_know_is_undeliverable() {
-    let post = Post::open().await;
+async fn a_patient_whom_the_patient_service_does_not_know_to_the_last_is_undeliverable() {
+    let post = Post::with(|config| config.notification.retry_after_s = vec![0, 0]).await;
     let patient = PatientId::new();
     post.booked(patient).await;
     post.told(patient, &["undeliverable"]).await;
+    assert_eq!(post.patients.asked(), 3);
+    let reason: String = post.app.db.value("SELECT error FROM notification.message").await.unwrap();
+    assert_eq!(reason, "the patient service does not know the patient");
+    // There is something new to tell them, and by now the patient service knows them.
+    post.patients.set(patient, 1, Some("zoe@example.org"));
+    post.booked(patient).await;
+    post.told(patient, &["undeliverable", "sent"]).await;
+}
+
+#[tokio::test]
+async fn a_patient_whom_the_patient_service_does_not_know_yet_is_asked_for_again() {
+    let post = Post::with(|config| config.notification.retry_after_s = vec![0; 1000]).await;
+    let patient = PatientId::new();
+    post.booked(patient).await;
+    eventually("two answers that there is no such patient", async || {
+        (post.patients.asked() >= 2).then_some(())
+    })
+    .await;
+    post.told(patient, &["pending"]).await;
+    post.patients.set(patient, 1, Some("zoe@example.org"));
+    post.told(patient, &["sent"]).await;
+}
+
+#[tokio::test]
+async fn a_404_of_another_service_ends_nobodys_messages() {
+    let post = Post::with(|config| config.notification.retry_after_s = vec![0]).await;
+    post.patients.misdirect(true);
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    eventually("four answers of another service", async || {
+        (post.patients.asked() >= 4).then_some(())
+    })
+    .await;
+    post.told(patient, &["pending"]).await;
+    post.patients.misdirect(false);
+    post.told(patient, &["sent"]).await;
+}
+
+#[tokio::test]
+async fn a_patient_database_put_back_from_before_leaves_known_addresses_in_use() {
+    let post = Post::open().await;
+    let patient = post.patient(Some("zoe@example.org")).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent"]).await;
+    post.patients.forget(patient);
+    let facts = PatientFacts { patient_id: patient, version: 2, status: PatientStatus::Active };
+    post.consumed(&PatientUpdated(facts)).await;
+    post.booked(patient).await;
+    post.told(patient, &["sent", "sent"]).await;
+    assert!(post.patients.asked() >= 2);
 }
 
 #[tokio::test]
