@@ -35,14 +35,16 @@ enum Source {
 
 #[derive(clap::Args)]
 struct SyntheaArgs {
-    /// The folder with patients.csv, encounters.csv and, if there are any, providers.csv and claims_transactions.csv
+    /// The folder with patients.csv, encounters.csv and, if there are any, providers.csv and
+    /// claims_transactions.csv
     folder: PathBuf,
 
     /// How many requests are under way at once; the result does not depend on it
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
 
-    /// Where the report goes: counts, what was read in another way than usual, and each refused row with its reason
+    /// Where the report goes: counts, what was read in another way than usual, and each refused row
+    /// with its reason
     #[arg(long, default_value = "import-report.json")]
     report: PathBuf,
 

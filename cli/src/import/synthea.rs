@@ -139,8 +139,8 @@ impl Folder {
             None => {
                 let made = practitioners_of(&mut encounters);
                 notes.push(format!(
-                    "There is no providers.csv: {} practitioners were made from the encounters. They are called after their ids \
-                     and have no specialty.",
+                    "There is no providers.csv: {} practitioners were made from the encounters. \
+                     They are called after their ids and have no specialty.",
                     made.len()
                 ));
                 made
@@ -155,8 +155,8 @@ impl Folder {
     }
 }
 
-/// Those who had the encounters: folders are published without the file of practitioners, or with encounters that name only the
-/// organization.
+/// Those who had the encounters: folders are published without the file of practitioners, or with
+/// encounters that name only the organization.
 fn practitioners_of(encounters: &mut [(Encounter, Fallback)]) -> Vec<Practitioner> {
     let mut seen = HashSet::new();
     let mut made = Vec::new();
@@ -184,8 +184,8 @@ struct Money {
     payments: Vec<Payment>,
 }
 
-/// What an encounter itself says of money, for folders whose transactions say nothing, and who stands for a practitioner that it does not
-/// name.
+/// What an encounter itself says of money, for folders whose transactions say nothing, and who
+/// stands for a practitioner that it does not name.
 struct Fallback {
     organization: String,
     code: String,

@@ -45,8 +45,9 @@ pub trait Consume: Send + Sync + 'static {
 
     fn topics(&self) -> &'static [&'static str];
 
-    /// Gets what these events need from elsewhere, before a transaction begins; some of them may have been applied before. It takes two
-    /// seconds at most, and does without what it does not get.
+    /// Gets what these events need from elsewhere, before a transaction begins; some of them may
+    /// have been applied before. It takes two seconds at most, and does without what it does not
+    /// get.
     async fn prepare(&self, _events: &[&CloudEvent]) {}
 
     /// Applies events that were not applied before, in order, in the given unit of work. Refuses when one of them is poison; a batch

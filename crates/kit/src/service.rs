@@ -215,7 +215,8 @@ fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = 
     relay::run(context.db.clone(), SharedBus::clone(&context.bus), settings, stop)
 }
 
-/// Has every answer of these routes say whose it is. An address that is none of them stays unsigned.
+/// Has every answer of these routes say whose it is. An address that is none of them stays
+/// unsigned.
 fn signed(routes: Router, name: &'static str) -> Router {
     if !routes.has_routes() {
         return routes;

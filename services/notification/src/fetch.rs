@@ -84,7 +84,8 @@ impl Fetcher {
                 let email = view.email.map(Sensitive::into_exposed);
                 store::keep_contact(&self.db, patient, view.version, email).await
             }
-            // Perhaps not yet, or not any more since an old backup was put back: nothing that stays.
+            // Perhaps not yet, or not any more since an old backup was put back: nothing that
+            // stays.
             Ok(Found::Missing) => {
                 tracing::warn!(%patient, "the patient service does not know whom a message is to");
                 store::miss_contact(&self.db, patient, self.pauses_s.clone()).await

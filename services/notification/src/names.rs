@@ -1,5 +1,5 @@
-//! What practitioners are called. Events say ids only, so the appointment service is asked, once for each practitioner, and the answer is
-//! kept: a registered name does not change.
+//! What practitioners are called. Events say ids only, so the appointment service is asked, once
+//! for each practitioner, and the answer is kept: a registered name does not change.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -69,8 +69,9 @@ impl Names {
         }
     }
 
-    /// Gets the names of these that are not here yet: all at once from the database, where they were kept, and else from the appointment
-    /// service. Gives up soon: a message without a name is better than none.
+    /// Gets the names of these that are not here yet: all at once from the database, where they
+    /// were kept, and else from the appointment service. Gives up soon: a message without a name is
+    /// better than none.
     pub(crate) async fn learn(&self, practitioners: BTreeSet<PractitionerId>) {
         let mut wanted = self.wanted(practitioners);
         if wanted.is_empty() {

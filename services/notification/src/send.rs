@@ -21,7 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many messages of the tray are sent and marked together, unless one dispatch is more, and how many from the database with them.
 const BATCH: usize = 128;
 const DUE: i64 = 128;
-/// How often what is being sent is kept from others for another minute: so many messages take a slow server longer than that.
+/// How often what is being sent is kept from others for another minute: so many messages take a
+/// slow server longer than that.
 const RENEWED_EVERY: Duration = Duration::from_secs(3);
 
 pub(crate) struct Sender {

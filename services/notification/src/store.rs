@@ -73,7 +73,7 @@ pub(crate) async fn insert_deliveries(
                       AS m (id, event_id, kind, patient_id, appointment_id, bill_id, subject, body, place)
                  LEFT JOIN contact c ON c.patient_id = m.patient_id
              ), strangers AS (
-                 -- To know how to reach: never heard of as yet, or not known to the patient service the last time.
+                 -- Never heard of as yet, or not known to the patient service the last time.
                  INSERT INTO contact (patient_id, wanted_version)
                  SELECT DISTINCT patient_id, 1 FROM input WHERE stranger ORDER BY patient_id
                  ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET next_fetch_at = now(), missing = 0
@@ -174,8 +174,9 @@ pub(crate) async fn postpone_contact(db: &Db, patient: PatientId) -> Result<(), 
     .map(|_| ())
 }
 
-/// Asks again after the next of these pauses, in seconds, about a patient whom the patient service does not know; after the last not
-/// before there is something new to tell them. Meanwhile an address from before is used.
+/// Asks again after the next of these pauses, in seconds, about a patient whom the patient service
+/// does not know; after the last not before there is something new to tell them. Meanwhile an
+/// address from before is used.
 pub(crate) async fn miss_contact(
     db: &Db,
     patient: PatientId,
@@ -183,8 +184,9 @@ pub(crate) async fn miss_contact(
 ) -> Result<(), Broken> {
     db.read(sql!(
         "UPDATE contact SET missing = missing + 1, failures = failures + 1,
-                next_fetch_at = CASE WHEN missing < cardinality($2::double precision[])
-                                     THEN now() + make_interval(secs => ($2::double precision[])[missing + 1]) ELSE 'infinity' END
+                -- Behind the last pause there is null.
+                next_fetch_at = coalesce(
+                    now() + make_interval(secs => ($2::double precision[])[missing + 1]), 'infinity')
          WHERE patient_id = $1",
         patient,
         pauses_s,
@@ -215,7 +217,8 @@ pub(crate) async fn keep_practitioner_names(
     let (practitioners, names): (Vec<PractitionerId>, Vec<String>) = named.into_iter().unzip();
     db.read(sql!(
         "INSERT INTO practitioner (practitioner_id, name)
-         SELECT n.practitioner_id, n.name FROM unnest($1::uuid[], $2::text[]) AS n (practitioner_id, name) ORDER BY 1
+         SELECT n.practitioner_id, n.name
+         FROM unnest($1::uuid[], $2::text[]) AS n (practitioner_id, name) ORDER BY 1
          ON CONFLICT ON CONSTRAINT practitioner_of DO NOTHING",
         practitioners,
         names,
@@ -236,8 +239,10 @@ pub(crate) struct Claimed {
     pub(crate) created_at: Timestamp,
 }
 
-/// Takes messages that are due and whose contact point is known: as events announced it, or, while the patient service does not answer, as
-/// the copy has it; and those to patients whom the patient service does not know to the last. Dispatches whose process has had its time come apart; their messages are due from the next call on.
+/// Takes messages that are due and whose contact point is known: as events announced it, or, while
+/// the patient service does not answer, as the copy has it; and those to patients whom the patient
+/// service does not know to the last. Dispatches whose process has had its time come apart; their
+/// messages are due from the next call on.
 pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>, Broken> {
     let rows = db
         .read(sql!(
@@ -247,7 +252,8 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
                  UPDATE delivery d SET dispatch = NULL, next_attempt_at = now(), version = d.version + 1
                  FROM lapsed l WHERE d.id = ANY (l.deliveries) AND d.dispatch = l.id
              ), due AS (
-                 SELECT d.id, c.email, c.known_version = 0 AS stranger FROM delivery d JOIN contact c USING (patient_id)
+                 SELECT d.id, c.email, c.known_version = 0 AS stranger
+                 FROM delivery d JOIN contact c USING (patient_id)
                  WHERE d.status = 'pending' AND d.dispatch IS NULL AND d.next_attempt_at <= now()
                    AND (c.known_version >= c.wanted_version OR (c.known_version > 0 AND c.failures > 0)
                         OR c.next_fetch_at = 'infinity')
@@ -273,8 +279,8 @@ pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>
         .collect())
 }
 
-/// Keeps for another minute what is still being sent: these dispatches, and messages by themselves at their attempts. What has lapsed
-/// meanwhile is somebody else's and stays so.
+/// Keeps for another minute what is still being sent: these dispatches, and messages by themselves
+/// at their attempts. What has lapsed meanwhile is somebody else's and stays so.
 pub(crate) async fn renew(
     db: &Db,
     dispatches: Vec<DispatchId>,
@@ -283,11 +289,13 @@ pub(crate) async fn renew(
     let (ids, attempts): (Vec<NotificationId>, Vec<i32>) = alone.iter().copied().unzip();
     db.read(sql!(
         "WITH dispatches AS (
-             UPDATE dispatch SET lapses_at = now() + interval '1 minute' WHERE id = ANY ($1) AND sent_at IS NULL
+             UPDATE dispatch SET lapses_at = now() + interval '1 minute'
+             WHERE id = ANY ($1) AND sent_at IS NULL
          )
          UPDATE delivery d SET next_attempt_at = now() + interval '1 minute'
          FROM unnest($2::uuid[], $3::integer[]) AS held (id, attempts)
-         WHERE d.id = held.id AND d.attempts = held.attempts AND d.status = 'pending' AND d.dispatch IS NULL",
+         WHERE d.id = held.id AND d.attempts = held.attempts AND d.status = 'pending'
+           AND d.dispatch IS NULL",
         dispatches,
         ids,
         attempts,

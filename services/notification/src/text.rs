@@ -1,5 +1,5 @@
-//! What patients read: when, where, with whom, and how to cancel. Short, calm, and without anything that somebody who reads along should
-//! not know.
+//! What patients read: when, where, with whom, and how to cancel. Short, calm, and without anything
+//! that somebody who reads along should not know.
 
 use hospital_contracts::{
     appointment::{AppointmentFacts, AppointmentRescheduled, CancelledBy},
@@ -61,8 +61,8 @@ impl Writer {
             None => "call us".to_owned(),
         };
         format!(
-            "If you cannot come, please cancel as early as you can, at the latest before it begins: {call}, or cancel it yourself \
-             with your patient access."
+            "If you cannot come, please cancel as early as you can, at the latest before it \
+             begins: {call}, or cancel it yourself with your patient access."
         )
     }
 
@@ -190,8 +190,8 @@ mod tests {
             "Hello,\n\nYour appointment is booked.\n\n\
              When: Friday 17 May 2030 at 09:30 (EDT)\nWith: Grace Hopper\n\
              Where: Sturdy Memorial, 211 Park Street, Attleboro, MA 02703\n\n\
-             If you cannot come, please cancel as early as you can, at the latest before it begins: call +1 508-555-0100, or \
-             cancel it yourself with your patient access.\n\nSturdy Memorial\nPhone: +1 508-555-0100\n"
+             If you cannot come, please cancel as early as you can, at the latest before it \
+             begins: call +1 508-555-0100, or cancel it yourself with your patient access.\n\nSturdy Memorial\nPhone: +1 508-555-0100\n"
         );
     }
 
@@ -203,8 +203,8 @@ mod tests {
             body,
             "Hello,\n\nYour appointment is booked.\n\n\
              When: Friday 17 May 2030 at 09:30 (EDT)\nWhere: Sturdy Memorial\n\n\
-             If you cannot come, please cancel as early as you can, at the latest before it begins: call us, or cancel it \
-             yourself with your patient access.\n\nSturdy Memorial\n"
+             If you cannot come, please cancel as early as you can, at the latest before it \
+             begins: call us, or cancel it yourself with your patient access.\n\nSturdy Memorial\n"
         );
     }
 }

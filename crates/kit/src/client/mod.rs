@@ -111,8 +111,8 @@ impl ServiceClient {
         })
     }
 
-    /// Gets a JSON resource. A 404 is an answer if it is this service's own and says `not-found`: another's is a fault on the way. Whatever
-    /// else is not 200 with the expected JSON is none.
+    /// Gets a JSON resource. A 404 is an answer if it is this service's own and says `not-found`:
+    /// another's is a fault on the way. Whatever else is not 200 with the expected JSON is none.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -190,7 +190,8 @@ impl ServiceClient {
             })
     }
 
-    /// Whether a 404 is the service's own word that there is no such thing. A proxy, a wrong address or another service says 404 too.
+    /// Whether a 404 is the service's own word that there is no such thing. A proxy, a wrong
+    /// address or another service says 404 too.
     async fn missing<T>(&self, response: reqwest::Response) -> Result<Found<T>, Failed> {
         let own = response.headers().get(ANSWERED_BY).is_some_and(|by| by == self.name);
         let problem = content_type(&response) == Some("application/problem+json");

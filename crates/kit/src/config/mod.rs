@@ -310,8 +310,8 @@ pub struct NotificationConfig {
     pub mailbox_dir: PathBuf,
     /// Whom messages come from; `hospital@` and the facility's mail domain unless set.
     pub sender: Option<String>,
-    /// Pauses before each new attempt; after the last the message is `dead`. By the same pauses the patient service is asked again about
-    /// somebody whom it does not know.
+    /// Pauses before each new attempt; after the last the message is `dead`. By the same pauses the
+    /// patient service is asked again about somebody whom it does not know.
     pub retry_after_s: Vec<u64>,
 }
 

@@ -13,8 +13,8 @@ mod server;
 mod strict;
 mod trace;
 
-/// The header by which an answer says which service gave it. It is there only where the service knows the address: a wrong path, a proxy
-/// and another service say nothing, or something else.
+/// The header by which an answer says which service gave it. It is there only where the service
+/// knows the address: a wrong path, a proxy and another service say nothing, or something else.
 pub const ANSWERED_BY: &str = "hospital-service";
 
 pub use self::{

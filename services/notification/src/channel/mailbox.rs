@@ -26,7 +26,8 @@ struct Desk {
 
 impl Mailbox {
     pub(crate) fn new(dir: PathBuf, clock: Clock, letterhead: Letterhead) -> Self {
-        // Whoever made it decides who reads it; the files in it are for the service alone in any case.
+        // Whoever made it decides who reads it; the files in it are for the service alone in any
+        // case.
         if std::fs::metadata(&dir).is_ok_and(|dir| dir.permissions().mode() & OTHERS != 0) {
             tracing::warn!("others than the service can look into notification.mailbox_dir");
         }
@@ -143,7 +144,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("mail").join("box");
         let (today, yesterday) = (dir.join("today.mbox"), dir.join("yesterday.mbox"));
-        // Whatever else this process makes meanwhile names its permissions, or is made under a directory that does.
+        // Whatever else this process makes meanwhile names its permissions, or is made under a
+        // directory that does.
         let umask = rustix::process::umask(rustix::fs::Mode::empty());
         let written = write(&dir, &today, b"From a\n");
         rustix::process::umask(umask);

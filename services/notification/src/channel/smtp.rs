@@ -28,14 +28,15 @@ use super::{Letterhead, Messenger, NotSent, Outgoing};
 /// How many messages are with the server at a time.
 const AT_ONCE: usize = 16;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
-/// How long one message may take, from connecting to the server's last word. One that was taken behind our back is sent again, so this is
-/// more than a busy server takes.
+/// How long one message may take, from connecting to the server's last word. One that was taken
+/// behind our back is sent again, so this is more than a busy server takes.
 const SENT_WITHIN: Duration = Duration::from_secs(30);
 /// How long a connection is kept for the next message.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Speaks with the server over connections of its own. The client library's transport waits for an answer without an end, and what is given up
-/// on it comes back for the next message, in the middle of the one before.
+/// Speaks with the server over connections of its own. The client library's transport waits for an
+/// answer without an end, and what is given up on it comes back for the next message, in the middle
+/// of the one before.
 pub(crate) struct Smtp {
     host: String,
     port: u16,
@@ -87,13 +88,15 @@ impl Smtp {
     }
 
     async fn deliver(&self, letter: &Message) -> Result<(), NotSent> {
-        // Whatever is wrong with the connection is not this message's fault, even if the server calls it permanent.
+        // Whatever is wrong with the connection is not this message's fault, even if the server
+        // calls it permanent.
         let mut server = self.connection().await.map_err(|e| NotSent::Later(said(&e)))?;
         let supports = |what| server.server_info().supports_feature(what);
         let international = supports(Extension::SmtpUtfEight) && supports(Extension::EightBitMime);
         if !international && !is_ascii(letter.envelope()) {
             self.park(server);
-            let why = "the mail server takes no address with other letters than ASCII before the @ (SMTPUTF8)";
+            let why = "the mail server takes no address with other letters than ASCII before \
+                       the @ (SMTPUTF8)";
             return Err(NotSent::Never(why.to_owned()));
         }
         let sent = server.send(letter.envelope(), &letter.formatted()).await;
@@ -153,7 +156,8 @@ fn is_ascii(envelope: &Envelope) -> bool {
     })
 }
 
-/// What went wrong, without the server's own text, which may quote the address: its code says enough.
+/// What went wrong, without the server's own text, which may quote the address: its code says
+/// enough.
 fn said(error: &Error) -> String {
     let what = match error.status() {
         Some(code) => code.to_string(),

@@ -194,7 +194,8 @@ async fn a_message_whose_dispatch_came_apart_while_it_was_sent_is_marked_by_itse
     assert_eq!(server.taken().len(), 1);
 }
 
-/// Of two that are tried again and one that is new, each to a server that is not done when others would take them over.
+/// Of two that are tried again and one that is new, each to a server that is not done when others
+/// would take them over.
 #[tokio::test]
 async fn what_takes_long_to_send_is_kept_from_others_meanwhile() {
     let (post, server) = with_server(&[Mood::Accepts, Mood::DawdlesLong]).await;
@@ -204,8 +205,10 @@ async fn what_takes_long_to_send_is_kept_from_others_meanwhile() {
     post.booked(patient).await;
     eventually("the letter to be under way", async || (server.taken().len() == 2).then_some(()))
         .await;
-    let left = "SELECT lapses_at - now() > interval '58 seconds' FROM notification.dispatch WHERE sent_at IS NULL";
-    let short = "UPDATE notification.dispatch SET lapses_at = now() + interval '10 seconds' WHERE sent_at IS NULL";
+    let left = "SELECT lapses_at - now() > interval '58 seconds' FROM notification.dispatch
+                WHERE sent_at IS NULL";
+    let short = "UPDATE notification.dispatch SET lapses_at = now() + interval '10 seconds'
+                 WHERE sent_at IS NULL";
     post.app.db.execute(short).await.unwrap();
     eventually("the dispatch to be kept for longer", async || {
         post.app.db.value::<bool>(left).await.unwrap().then_some(())
@@ -213,8 +216,10 @@ async fn what_takes_long_to_send_is_kept_from_others_meanwhile() {
     .await;
     post.told(patient, &["sent", "sent"]).await;
 
-    let single = "INSERT INTO notification.delivery (id, event_id, kind, channel, patient_id, subject, body, status, created_at)
-                  SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, patient_id, subject, body, 'pending', created_at
+    let single = "INSERT INTO notification.delivery
+                      (id, event_id, kind, channel, patient_id, subject, body, status, created_at)
+                  SELECT gen_random_uuid(), gen_random_uuid(), kind, channel, patient_id, subject,
+                         body, 'pending', created_at
                   FROM notification.message LIMIT 1";
     post.app.db.execute(single).await.unwrap();
     eventually("the single letter to be under way", async || {
