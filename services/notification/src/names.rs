@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hospital_kit::{
     client::{Found, ServiceClient},
     db::Db,
@@ -16,7 +16,7 @@ use hospital_kit::{
 };
 use hospital_types::{PractitionerId, Sensitive};
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::{timeout, timeout_at};
 
 use crate::store;
 
@@ -24,6 +24,8 @@ use crate::store;
 const PATIENCE: Duration = Duration::from_millis(900);
 /// The same for the database, before and after.
 const KEPT_WITHIN: Duration = Duration::from_millis(500);
+/// About how many the appointment service is asked at a time.
+const AT_ONCE: usize = 16;
 /// How long nobody is asked about a practitioner whose name could not be had.
 const REST: Duration = Duration::from_secs(5);
 
@@ -114,9 +116,17 @@ impl Names {
         if practitioners.is_empty() {
             return Vec::new();
         }
-        let asked = practitioners.iter().copied().map(|id| self.ask_for(id));
-        let answers = stream::iter(asked).buffer_unordered(16).take_until(sleep(PATIENCE));
-        let named: Vec<_> = answers.filter_map(async |named| named).collect().await;
+        let deadline = Instant::now() + PATIENCE;
+        let mut named = Vec::new();
+        for some in practitioners.chunks(AT_ONCE) {
+            let mut answers = FuturesUnordered::new();
+            for id in some {
+                answers.push(self.ask_for(*id));
+            }
+            while let Ok(Some(answer)) = timeout_at(deadline.into(), answers.next()).await {
+                named.extend(answer);
+            }
+        }
         if named.len() < practitioners.len() {
             let (asked, named) = (practitioners.len(), named.len());
             tracing::warn!(asked, named, "messages go without the names of practitioners");

@@ -8,9 +8,7 @@ use hospital_kit::{
     },
     idempotency,
 };
-use hospital_types::{
-    Actor, Faults, Practitioner, PractitionerId, Role, Roles, Sensitive, text,
-};
+use hospital_types::{Actor, Faults, Practitioner, PractitionerId, Role, Roles, Sensitive, text};
 use serde::{Deserialize, Deserializer, de::Error};
 use utoipa::ToSchema;
 
