@@ -43,3 +43,6 @@ CREATE TABLE IF NOT EXISTS bus.member (
     last_seen timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT member_once PRIMARY KEY ("group", id)
 );
+
+-- Copies of dead letters were kept for ever once. The ledgers have what nobody has decided yet.
+UPDATE bus.topic SET retention_s = 90 * 86400 WHERE name LIKE '%.dlq' AND retention_s IS NULL;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hospital_contracts::CloudEvent;
+use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +24,18 @@ pub struct ConsumerSettings {
     /// How often an event that breaks the consumer by a defect is tried before it is put aside as poison. Trouble that passes, such as
     /// a database that is away, is waited out however long it takes.
     pub attempts: u32,
+    /// How old an event may be so that the inbox still knows whether it was applied.
+    pub remembers: Duration,
 }
 
 impl Default for ConsumerSettings {
     fn default() -> Self {
-        Self { batch: 500, wait: Duration::from_millis(500), attempts: 5 }
+        Self {
+            batch: 500,
+            wait: Duration::from_millis(500),
+            attempts: 5,
+            remembers: Duration::from_secs(240 * 86_400),
+        }
     }
 }
 
@@ -132,9 +140,12 @@ impl Member<'_> {
     ) -> Result<Applied, BusError> {
         let group = self.consumer.group();
         let first_at = self.db.clock().now();
-        let mut events = Vec::with_capacity(batch.len());
+        let (mut events, mut forgotten) = (Vec::with_capacity(batch.len()), Vec::new());
         for record in batch.iter().filter(|r| r.header(ONLY_FOR).is_none_or(|only| only == group)) {
             match CloudEvent::from_record(&record.topic, &record.headers, record.value.clone()) {
+                Ok(event) if self.is_forgotten(&event, first_at) => {
+                    forgotten.push(Arrival { event, record });
+                }
                 Ok(event) => events.push(Arrival { event, record }),
                 Err(e) => {
                     let cause = Cause { reason: &e.to_string(), attempts: 1, first_at };
@@ -143,6 +154,9 @@ impl Member<'_> {
                     }
                 }
             }
+        }
+        if let Applied::Stopped = self.set_forgotten_aside(&forgotten, first_at, stop).await? {
+            return Ok(Applied::Stopped);
         }
         match self.settle(&events, stop).await {
             Settled::Done => return Ok(Applied::All),
@@ -160,6 +174,47 @@ impl Member<'_> {
                         return Ok(Applied::Stopped);
                     }
                 }
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    /// Whether an event is so old that the inbox may have forgotten it.
+    fn is_forgotten(&self, event: &CloudEvent, now: Timestamp) -> bool {
+        let remembered = now.checked_sub(self.settings.remembers);
+        event.time.zip(remembered.ok()).is_some_and(|(time, since)| time < since)
+    }
+
+    /// Events that came again after the inbox may have forgotten them are not applied, since that
+    /// could be the second time: somebody has to decide. Those that it still knows are done.
+    async fn set_forgotten_aside(
+        &mut self,
+        events: &[Arrival<'_>],
+        first_at: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<Applied, BusError> {
+        if events.is_empty() {
+            return Ok(Applied::All);
+        }
+        let group = self.consumer.group();
+        let known = loop {
+            match inbox::known(self.db, group, events).await {
+                Ok(known) => break known,
+                Err(e) => tracing::warn!(group, error = %e, "events wait in the bus"),
+            }
+            self.pause.next().await;
+            if stop.is_cancelled() {
+                return Ok(Applied::Stopped);
+            }
+        };
+        for arrival in events.iter().filter(|arrival| !known.contains(&arrival.event.id.uuid())) {
+            let days = self.settings.remembers.as_secs() / 86_400;
+            let reason = format!(
+                "it is older than {days} days, so whether it was applied before is not known"
+            );
+            let cause = Cause { reason: &reason, attempts: 0, first_at };
+            if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
+                return Ok(Applied::Stopped);
             }
         }
         Ok(Applied::All)

@@ -11,7 +11,7 @@ use crate::{
     bus::Received,
     db::{Db, Tx, Unit},
     dead_letter::{self, Head},
-    outcome::Outcome,
+    outcome::{Broken, Outcome},
     sql,
 };
 
@@ -90,6 +90,23 @@ pub async fn once(
         Ok(count)
     })
     .await
+}
+
+/// Which of these events the consumer is known to have applied.
+pub(crate) async fn known(
+    db: &Db,
+    group: &'static str,
+    events: &[Arrival<'_>],
+) -> Result<HashSet<Uuid>, Broken> {
+    let ids: Vec<EventId> = events.iter().map(|arrival| arrival.event.id).collect();
+    let rows = db
+        .read(sql!(
+            "SELECT event_id FROM inbox WHERE consumer = $1 AND event_id = ANY ($2)",
+            group,
+            ids,
+        ))
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Claims the events that were not claimed before, and looks for open dead letters of the batch's aggregates, in one flight.

@@ -10,9 +10,11 @@ pub mod db;
 pub mod dead_letter;
 #[cfg(feature = "defects")]
 pub mod defects;
+pub mod flow;
 pub mod http;
 pub mod idempotency;
 pub mod inbox;
+pub mod maintenance;
 pub mod migrate;
 pub mod outbox;
 pub mod outcome;

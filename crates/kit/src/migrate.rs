@@ -19,9 +19,10 @@ pub struct Schema {
 }
 
 /// What every schema has beside its service's own tables, in order.
-const PLUMBING: [(&str, &str); 2] = [
+const PLUMBING: [(&str, &str); 3] = [
     ("V1__plumbing", include_str!("../migrations/plumbing.sql")),
     ("V2__dead_letters", include_str!("../migrations/dead_letters.sql")),
+    ("V3__flow", include_str!("../migrations/flow.sql")),
 ];
 
 impl Schema {

@@ -4,8 +4,12 @@
 //! one bill. So the relay remembers a *snapshot*: it publishes what is visible in a new snapshot and was not in the saved one, ordered by
 //! sequence, and saves the new snapshot once the bus has acknowledged all of it. Two changes of one aggregate exclude each other by its
 //! row lock, so the later one is numbered later and is never visible without the earlier one: the order per aggregate holds.
+//!
+//! Snapshots and the rows' transaction ids mean something in one history of transactions only. A log
+//! that came here as data, from a dump or by replication, is recognised, and gets ids of this
+//! history: what was not published by then, as the old snapshot says, is published here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, NoTls, Row, Statement};
@@ -31,8 +35,6 @@ pub struct RelaySettings {
     pub gather: (Duration, Duration),
     /// How long a replica that does not lead waits before it asks again.
     pub standby: Duration,
-    /// How long the event log is kept.
-    pub retention_days: i32,
 }
 
 impl Default for RelaySettings {
@@ -43,7 +45,6 @@ impl Default for RelaySettings {
             gather_each: Duration::from_micros(400),
             gather: (Duration::from_millis(5), Duration::from_millis(50)),
             standby: Duration::from_millis(500),
-            retention_days: 90,
         }
     }
 }
@@ -116,6 +117,8 @@ pub struct Leader {
     settings: RelaySettings,
     fetch: Statement,
     save: Statement,
+    /// When the snapshot was last seen to be of this database.
+    recognised: Instant,
 }
 
 impl Drop for Leader {
@@ -156,7 +159,7 @@ impl Leader {
             prepare("UPDATE outbox_relay SET snapshot = $1::text::pg_snapshot, saved_at = now() WHERE snapshot::text = $2")
                 .await?;
         let row = client.query_one(&lock, &[]).await.map_err(|e| broken("electing a relay", e))?;
-        let leader = Self {
+        let mut leader = Self {
             client,
             connection,
             bus: SharedBus::clone(bus),
@@ -164,8 +167,61 @@ impl Leader {
             settings,
             fetch,
             save,
+            recognised: Instant::now(),
         };
-        Ok(row.get::<_, bool>(0).then_some(leader))
+        if !row.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        leader.recognise().await?;
+        Ok(Some(leader))
+    }
+
+    /// Sees to it that the saved snapshot is of this history of transactions. Where it is not, every
+    /// event gets an id that is, and the relay begins with what was not published. Interrupted
+    /// anywhere, it is done again by the next leader.
+    async fn recognise(&mut self) -> Result<(), Broken> {
+        let broke = |e| broken("recognising the relay's snapshot", e);
+        self.recognised = Instant::now();
+        loop {
+            let row = self.client.query_one(RECOGNISE, &[]).await.map_err(broke)?;
+            let Some(reason) = row.get::<_, Option<String>>("lost") else {
+                if row.get("elsewhere") {
+                    // The files moved with their history, as `pg_upgrade` moves them.
+                    self.client.execute(SETTLE, &[]).await.map_err(broke)?;
+                }
+                return Ok(());
+            };
+            let (saved, fresh): (String, String) = (row.get("saved"), row.get("fresh"));
+            tracing::warn!(
+                schema = self.source,
+                reason,
+                saved,
+                fresh,
+                "the relay's snapshot is not of this database; it begins again from the log"
+            );
+            self.client.batch_execute("SET statement_timeout = 0").await.map_err(broke)?;
+            let mut unpublished = 0_i64;
+            for part in self.client.query(PARTS, &[]).await.map_err(broke)? {
+                let part: String = part.get(0);
+                let numbered = self
+                    .client
+                    .query_one(NUMBER_ANEW, &[&part, &saved, &fresh])
+                    .await
+                    .map_err(broke)?;
+                unpublished += numbered.get::<_, i64>(0);
+            }
+            let begun = self.client.execute(BEGIN_AGAIN, &[&fresh, &saved]).await;
+            self.client.batch_execute(SETTINGS).await.map_err(broke)?;
+            // Otherwise somebody wanted everything published again meanwhile.
+            if begun.map_err(broke)? > 0 {
+                metrics::counter!("relay_begun_again_total").increment(1);
+                tracing::warn!(
+                    schema = self.source,
+                    unpublished,
+                    "the relay has begun again; this many events were not published"
+                );
+            }
+        }
     }
 
     /// Rounds until the stop or until the database is lost; trouble with the bus is waited out here, so that the lead is kept.
@@ -175,8 +231,6 @@ impl Leader {
         stop: &CancellationToken,
         backoff: &mut Backoff,
     ) -> Result<(), Broken> {
-        self.maintain().await?;
-        let mut rounds_until_maintenance = 0_u32;
         loop {
             let stopping = stop.is_cancelled();
             match self.round().await {
@@ -200,20 +254,11 @@ impl Leader {
                     pause(backoff.next(), stop).await;
                 }
             }
-            rounds_until_maintenance += 1;
-            if rounds_until_maintenance >= 100_000 {
-                rounds_until_maintenance = 0;
-                self.maintain().await?;
+            // Somebody may put a dump back while the service runs.
+            if self.recognised.elapsed() >= RECOGNISED_FOR {
+                self.recognise().await?;
             }
         }
-    }
-
-    async fn maintain(&self) -> Result<(), Broken> {
-        self.client
-            .query("SELECT outbox_maintain($1)", &[&self.settings.retention_days])
-            .await
-            .map(|_| ())
-            .map_err(|e| broken("maintaining the outbox", e))
     }
 
     /// Publishes everything that committed since the saved snapshot, and saves the new one. Gives how many events there were.
@@ -312,6 +357,28 @@ pub fn record(source: &str, row: &Row) -> Record {
 /// all of it in each round would make a round as slow as the log is long. The first row of a long backlog comes late, and the bus may take
 /// its time with each page of it.
 const SETTINGS: &str = "SET enable_seqscan = off; SET statement_timeout = '10min'; SET idle_in_transaction_session_timeout = '10min'";
+
+/// How long a snapshot is taken to be of this database after a look.
+const RECOGNISED_FOR: Duration = Duration::from_secs(30);
+
+/// The fresh snapshot is one of before anything is numbered anew: it sees none of that.
+const RECOGNISE: &str = "
+    SELECT outbox_relay_lost() AS lost, cluster <> outbox_cluster() AS elsewhere,
+           snapshot::text AS saved, pg_current_snapshot()::text AS fresh
+    FROM outbox_relay";
+
+const SETTLE: &str = "UPDATE outbox_relay SET cluster = outbox_cluster()";
+
+const PARTS: &str = "
+    SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outbox'::regclass";
+
+const NUMBER_ANEW: &str = "
+    SELECT outbox_number_anew($1::text::regclass, $2::text::pg_snapshot, $3::text::pg_snapshot)";
+
+const BEGIN_AGAIN: &str = "
+    UPDATE outbox_relay SET snapshot = $1::text::pg_snapshot, saved_at = now(),
+           saved_by = pg_current_xact_id(), cluster = outbox_cluster()
+    WHERE snapshot::text = $2 AND outbox_relay_lost() IS NOT NULL";
 
 /// The difference of two snapshots, behind `$2`, at most `$3` events of it, or all of them. `$1` is the new snapshot; null takes one. Invisible
 /// in the saved snapshot is what had begun later or was still running: both are looked up by index, so a long transaction anywhere costs

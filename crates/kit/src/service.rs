@@ -25,9 +25,11 @@ use crate::{
     consumer::{self, ConsumerSettings},
     db::{Db, DbSettings},
     dead_letter::{self, dead_letter_topic},
+    flow::{self, Standstill},
     http::{ANSWERED_BY, Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
     idempotency,
     inbox::Consume,
+    maintenance::{self, Keep, Prune},
     migrate::{self, Schema},
     outcome::{Broken, BrokenKind},
     relay::{self, RelaySettings},
@@ -66,6 +68,8 @@ pub struct Service {
     pub openapi: OpenApi,
     pub consumers: Vec<Arc<dyn Consume>>,
     pub tasks: Vec<(&'static str, Task)>,
+    /// What of its own tables is forgotten some day.
+    pub prunes: Vec<Prune>,
 }
 
 /// Makes a service from its context.
@@ -109,16 +113,15 @@ pub fn bus(config: &Config, service: &str) -> Result<SharedBus, Broken> {
     made.map_err(|e| Broken::defect("making the bus", e))
 }
 
-/// The platform's topics, with the dead-letter topics of the given consumers' groups.
+/// The platform's topics, with the dead-letter topics of the given consumers' groups. A dead
+/// letter's copy is kept no longer than other records: the ledger has it until somebody decides.
 pub fn topics(bus: &BusConfig, consumers: &[Arc<dyn Consume>]) -> Vec<TopicSpec> {
-    let retention = Some(Duration::from_secs(90 * 86_400));
-    let dead = consumers.iter().flat_map(|c| {
-        c.topics().iter().map(|topic| (dead_letter_topic(topic, c.group()), 1, None))
-    });
-    let live = TOPICS.iter().map(|topic| ((*topic).to_owned(), bus.partitions, retention));
-    live.chain(dead)
-        .map(|(name, partitions, retention)| TopicSpec { name, partitions, retention })
-        .collect()
+    let retention = Some(bus.retention());
+    let dead = consumers
+        .iter()
+        .flat_map(|c| c.topics().iter().map(|topic| (dead_letter_topic(topic, c.group()), 1)));
+    let live = TOPICS.iter().map(|topic| ((*topic).to_owned(), bus.partitions));
+    live.chain(dead).map(|(name, partitions)| TopicSpec { name, partitions, retention }).collect()
 }
 
 /// Runs a service on a listener until told to stop, then stops it politely: not ready, accept nothing new, drain requests, finish
@@ -134,7 +137,8 @@ pub async fn run(
     await_schema(&service.schema, &context.db, &stop).await?;
     let http = context.config.http;
     let (topics_state, topics_seen) = watch::channel(Err("not looked at yet".to_owned()));
-    let health = health(&context, &service.schema, topics_seen);
+    let (flowing, flow_seen) = watch::channel(Standstill::default());
+    let health = health(&context, &service.schema, topics_seen, flow_seen);
     let (handlers, background) = (TaskTracker::new(), TaskTracker::new());
     let edge_settings =
         EdgeSettings { handler_timeout: http.handler_timeout(), in_flight_max: http.in_flight_max };
@@ -147,6 +151,15 @@ pub async fn run(
     let (bus, topics) =
         (SharedBus::clone(&context.bus), topics(&context.config.bus, &service.consumers));
     background.spawn(ensure_topics(bus, topics, topics_state, working.clone()));
+    background.spawn(flow::run(
+        context.db.clone(),
+        SharedBus::clone(&context.bus),
+        service.consumers.clone(),
+        flowing,
+        working.clone(),
+    ));
+    let keep = Keep::from(&*context.config);
+    background.spawn(maintenance::run(context.db.clone(), keep, service.prunes, working.clone()));
     for consumer in service.consumers {
         consume(&background, &context, consumer, &working);
     }
@@ -206,13 +219,16 @@ fn consume(
         redelivered,
         stop.clone(),
     ));
-    background.spawn(consumer::run(db, bus, consumer, ConsumerSettings::default(), stop.clone()));
+    let settings = ConsumerSettings {
+        remembers: context.config.retention.inbox_remembers(),
+        ..ConsumerSettings::default()
+    };
+    background.spawn(consumer::run(db, bus, consumer, settings, stop.clone()));
 }
 
 fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
-    let retention_days = context.config.outbox.retention_days;
-    let settings = RelaySettings { retention_days, ..RelaySettings::default() };
-    relay::run(context.db.clone(), SharedBus::clone(&context.bus), settings, stop)
+    let bus = SharedBus::clone(&context.bus);
+    relay::run(context.db.clone(), bus, RelaySettings::default(), stop)
 }
 
 /// Has every answer of these routes say whose it is. An address that is none of them stays
@@ -250,7 +266,12 @@ async fn await_schema(schema: &Schema, db: &Db, stop: &CancellationToken) -> Res
 /// What is known of the topics: as they should be, or what is wrong.
 type TopicsState = Result<(), String>;
 
-fn health(context: &Context, schema: &Schema, topics: watch::Receiver<TopicsState>) -> Health {
+fn health(
+    context: &Context,
+    schema: &Schema,
+    topics: watch::Receiver<TopicsState>,
+    flow: watch::Receiver<Standstill>,
+) -> Health {
     fn check<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Check
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
@@ -276,12 +297,22 @@ fn health(context: &Context, schema: &Schema, topics: watch::Receiver<TopicsStat
         let state = topics.borrow().clone();
         async move { state }
     });
+    let flows = |what: fn(&Standstill) -> &Option<String>| {
+        let flow = flow.clone();
+        check(move || {
+            let still = what(&flow.borrow()).clone();
+            async move { still.map_or(Ok(()), Err) }
+        })
+    };
     // Events wait in the outbox while the bus is away.
     Health::new(vec![
         ("database", Need::Always, database),
         ("schema", Need::Always, schema),
         ("bus", Need::ToStart, bus),
         ("topics", Need::ToStart, topics),
+        ("events", Need::ToFlow, flows(|still| &still.events)),
+        ("consumers", Need::ToFlow, flows(|still| &still.consumers)),
+        ("maintenance", Need::ToFlow, flows(|still| &still.maintenance)),
     ])
 }
 

@@ -38,5 +38,12 @@ pub fn schema() -> Schema {
 /// The service, ready to run.
 pub fn service(ctx: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(ctx)?;
-    Ok(Service { schema: schema(), routes, openapi, consumers: Vec::new(), tasks: Vec::new() })
+    Ok(Service {
+        schema: schema(),
+        routes,
+        openapi,
+        consumers: Vec::new(),
+        tasks: Vec::new(),
+        prunes: Vec::new(),
+    })
 }

@@ -22,12 +22,16 @@ mod reconcile;
 use std::sync::Arc;
 
 use hospital_kit::{
+    maintenance::Prune,
     migrate::Schema,
     outcome::Broken,
     service::{Context, Service, task},
 };
 
 refinery::embed_migrations!("migrations");
+
+/// How long the sandbox gateway remembers a charge, beyond anybody's questions.
+const SANDBOX_DAYS: i32 = 400;
 
 /// The service's schema.
 pub fn schema() -> Schema {
@@ -45,5 +49,10 @@ pub fn service(context: &Context) -> Result<Service, Broken> {
         openapi,
         consumers: vec![Arc::new(consume::Billing::new(context))],
         tasks: vec![("reconcile payments", task(move |stop| reconciler.run(stop)))],
+        prunes: vec![Prune {
+            what: "forgetting the sandbox gateway's old charges",
+            sql: "SELECT sandbox_forget($1, $2)",
+            keep_days: SANDBOX_DAYS,
+        }],
     })
 }

@@ -16,6 +16,7 @@ mod tray;
 use std::sync::Arc;
 
 use hospital_kit::{
+    maintenance::Prune,
     migrate::Schema,
     outcome::Broken,
     service::{Context, Service, task},
@@ -44,6 +45,18 @@ pub fn service(context: &Context) -> Result<Service, Broken> {
         tasks: vec![
             ("fetch contact points", task(move |stop| fetcher.run(stop))),
             ("send messages", task(move |stop| sender.run(stop))),
+        ],
+        prunes: vec![
+            Prune {
+                what: "forgetting old messages",
+                sql: "SELECT delivery_forget($1, $2)",
+                keep_days: context.config.retention.messages_days,
+            },
+            Prune {
+                what: "forgetting old dispatches",
+                sql: "SELECT dispatch_forget($1, $2)",
+                keep_days: context.config.retention.messages_days,
+            },
         ],
     })
 }

@@ -29,5 +29,12 @@ pub fn schema() -> Schema {
 /// The service, from what every service is made from.
 pub fn service(context: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(context);
-    Ok(Service { schema: schema(), routes, openapi, consumers: Vec::new(), tasks: Vec::new() })
+    Ok(Service {
+        schema: schema(),
+        routes,
+        openapi,
+        consumers: Vec::new(),
+        tasks: Vec::new(),
+        prunes: Vec::new(),
+    })
 }

@@ -201,6 +201,24 @@ fn partitions_of<C: ConsumerContext>(
     Ok(metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect())
 }
 
+fn lag_of(reader: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, BusError> {
+    let mut list = TopicPartitionList::new();
+    for p in partitions_of(reader, topic)? {
+        list.add_partition(topic, p);
+    }
+    let committed = reader.committed_offsets(list, CALL).map_err(|e| failed(&e))?;
+    let mut lag = BTreeMap::new();
+    for element in committed.elements() {
+        let p = element.partition();
+        let (low, high) = reader.fetch_watermarks(topic, p, CALL).map_err(|e| failed(&e))?;
+        // One behind the end is of a log that was lost: the group begins anew.
+        let done = element.offset().to_raw().filter(|o| (0..=high).contains(o));
+        let done = done.unwrap_or(low);
+        lag.insert(p, high - done);
+    }
+    Ok(lag)
+}
+
 #[async_trait]
 impl Bus for KafkaBus {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), BusError> {
@@ -362,23 +380,14 @@ impl Bus for KafkaBus {
     async fn lag(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, BusError> {
         let reader = self.reader(group)?;
         let topic = topic.to_owned();
+        blocking(move || lag_of(&reader, &topic)).await
+    }
+
+    async fn lags(&self, group: &str, topics: &[&str]) -> Result<Vec<i64>, BusError> {
+        let reader = self.reader(group)?;
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         blocking(move || {
-            let mut list = TopicPartitionList::new();
-            for p in partitions_of(&reader, &topic)? {
-                list.add_partition(&topic, p);
-            }
-            let committed = reader.committed_offsets(list, CALL).map_err(|e| failed(&e))?;
-            let mut lag = BTreeMap::new();
-            for element in committed.elements() {
-                let p = element.partition();
-                let (low, high) =
-                    reader.fetch_watermarks(&topic, p, CALL).map_err(|e| failed(&e))?;
-                // One behind the end is of a log that was lost: the group begins anew.
-                let done = element.offset().to_raw().filter(|o| (0..=high).contains(o));
-                let done = done.unwrap_or(low);
-                lag.insert(p, high - done);
-            }
-            Ok(lag)
+            topics.iter().map(|topic| Ok(lag_of(&reader, topic)?.values().sum())).collect()
         })
         .await
     }

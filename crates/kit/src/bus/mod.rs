@@ -111,6 +111,15 @@ pub trait Bus: Send + Sync {
     /// How many records of the topic the group has still to commit, per partition.
     async fn lag(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, BusError>;
 
+    /// How many records of each of these topics the group has still to commit.
+    async fn lags(&self, group: &str, topics: &[&str]) -> Result<Vec<i64>, BusError> {
+        let mut lags = Vec::with_capacity(topics.len());
+        for topic in topics {
+            lags.push(self.lag(group, topic).await?.values().sum());
+        }
+        Ok(lags)
+    }
+
     /// Reads a topic without a group, from a position to what is its end at the time of the call. Empty when the topic does not
     /// exist. For `verify`, replay and tools.
     async fn read(&self, topic: &str, from: Position) -> Result<Vec<Received>, BusError>;

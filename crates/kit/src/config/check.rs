@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
-use super::{BusKind, Config, ConfigError};
+use super::{BusKind, Config, ConfigError, RetentionConfig};
 
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -46,7 +46,40 @@ impl Config {
             );
         }
         self.check_addresses()?;
-        self.check_counts()
+        self.check_counts()?;
+        self.check_retention()
+    }
+
+    /// What is remembered must outlive what can come again.
+    fn check_retention(&self) -> Result<(), String> {
+        const MONTH: i32 = 31;
+        if self.outbox.retention_days < 7 {
+            return Err("outbox.retention_days is less than 7".to_owned());
+        }
+        // Whole months of the log are dropped, and what is published on its last day stays in its
+        // topic as long as any other record.
+        let again = self.outbox.retention_days.saturating_add(self.bus.retention_days);
+        let least = again.saturating_add(MONTH + RetentionConfig::MARGIN_DAYS);
+        if self.retention.inbox_days < least {
+            return Err(format!(
+                "retention.inbox_days is {}, and an event can come again for longer: at least {least}, \
+                 which is outbox.retention_days and bus.retention_days and {}",
+                self.retention.inbox_days,
+                MONTH + RetentionConfig::MARGIN_DAYS
+            ));
+        }
+        // Records outlive their topic's retention by some days.
+        let least = self.bus.retention_days.saturating_add(MONTH);
+        let days = [
+            ("retention.dead_letters_days", self.retention.dead_letters_days),
+            ("retention.messages_days", self.retention.messages_days),
+        ];
+        match days.into_iter().find(|(_, days)| *days < least) {
+            Some((key, days)) => Err(format!(
+                "{key} is {days}: at least {least}, which is bus.retention_days and {MONTH}"
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_addresses(&self) -> Result<(), String> {
@@ -76,7 +109,7 @@ impl Config {
             ("http.header_timeout_ms", self.http.header_timeout_ms >= 1),
             ("http.connections_max", self.http.connections_max >= 1),
             ("http.in_flight_max", self.http.in_flight_max >= 1),
-            ("outbox.retention_days", self.outbox.retention_days >= 1),
+            ("bus.retention_days", self.bus.retention_days >= 1),
             ("patient.pool_size", self.patient.pool_size >= 1),
             ("appointment.pool_size", self.appointment.pool_size >= 1),
             (

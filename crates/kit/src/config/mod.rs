@@ -28,6 +28,7 @@ pub struct Config {
     pub http: HttpConfig,
     pub log: LogConfig,
     pub outbox: OutboxConfig,
+    pub retention: RetentionConfig,
     pub patient: PatientConfig,
     pub appointment: AppointmentConfig,
     pub billing: BillingConfig,
@@ -94,6 +95,8 @@ pub struct BusConfig {
     pub bootstrap_servers: Option<String>,
     pub partitions: i32,
     pub replication_factor: i32,
+    /// How long records are kept in a topic.
+    pub retention_days: i32,
     /// A name that this replica keeps when it is started again and no other has. With it Kafka gives the replica its partitions back at
     /// once after a crash, instead of after the session's ten seconds.
     pub instance: Option<String>,
@@ -110,10 +113,21 @@ impl Default for BusConfig {
             bootstrap_servers: None,
             partitions: 8,
             replication_factor: 1,
+            retention_days: 90,
             instance: None,
             properties: BTreeMap::new(),
         }
     }
+}
+
+impl BusConfig {
+    pub fn retention(&self) -> Duration {
+        days(self.retention_days)
+    }
+}
+
+fn days(days: i32) -> Duration {
+    Duration::from_secs(u64::try_from(days).unwrap_or(0) * 86_400)
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,6 +217,34 @@ pub struct OutboxConfig {
 impl Default for OutboxConfig {
     fn default() -> Self {
         Self { retention_days: 90 }
+    }
+}
+
+/// How long things are kept that grow and are no business records: those stay for ever.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// How long a service remembers which events it has acted on.
+    pub inbox_days: i32,
+    /// Dead letters, after they were applied or dropped.
+    pub dead_letters_days: i32,
+    /// Messages to patients, with their texts.
+    pub messages_days: i32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { inbox_days: 270, dead_letters_days: 365, messages_days: 400 }
+    }
+}
+
+impl RetentionConfig {
+    /// Between what an event's age may be and what is remembered.
+    pub(crate) const MARGIN_DAYS: i32 = 30;
+
+    /// How old an event may be so that it is known whether it was acted on.
+    pub fn inbox_remembers(&self) -> Duration {
+        days(self.inbox_days - Self::MARGIN_DAYS)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod bus;
 mod doors;
+mod maintenance;
+mod moved;
 mod readiness;
 mod relay;
 mod shedding;

@@ -1,12 +1,34 @@
 //! Readiness while the bus is away, which a service that has started does without. Its bus is in another database than its own here.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use axum::{Router, routing::get};
+use hospital_contracts::CloudEvent;
 use hospital_kit::{
+    db::Tx,
+    inbox::{Consume, Poison},
     migrate::Schema,
-    outcome::Broken,
+    outcome::{Broken, Outcome},
     service::{Context, Service},
 };
 use hospital_testkit::{Response, TestApp, bus_apart, eventually};
+
+/// Hears of patients, and does nothing.
+struct Idle;
+
+#[async_trait]
+impl Consume for Idle {
+    fn group(&self) -> &'static str {
+        "idle"
+    }
+    fn topics(&self) -> &'static [&'static str] {
+        &["patient.registered"]
+    }
+    async fn apply(&self, _: &mut Tx<Poison>, _: &[&CloudEvent]) -> Outcome<(), Poison> {
+        Ok(())
+    }
+}
 
 fn nothing(_: &Context) -> Result<Service, Broken> {
     Ok(Service {
@@ -18,8 +40,9 @@ fn nothing(_: &Context) -> Result<Service, Broken> {
             "Things.",
         )
         .1,
-        consumers: Vec::new(),
+        consumers: vec![Arc::new(Idle)],
         tasks: Vec::new(),
+        prunes: Vec::new(),
     })
 }
 
@@ -59,4 +82,61 @@ async fn a_service_starts_only_with_the_bus_and_then_stays_ready_without_it() {
     told(&app.base, 200, "ready").await;
     told(&fresh.base, 200, "ready").await;
     fresh.stop().await;
+}
+
+/// What `/metrics` says of a name.
+async fn metric(base: &str, name: &str) -> Option<f64> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let text = hospital_testkit::read(http.get(format!("{base}/metrics"))).await.text;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_do_not_flow_degrade_readiness_and_are_told() {
+    let (bus, url) = bus_apart(&schema()).await;
+    let app = TestApp::start(schema(), nothing, |config| config.bus.url = Some(url)).await;
+    eventually("it to be ready", async || {
+        (ready(&app.base).await.body["status"] == "ready").then_some(())
+    })
+    .await;
+    eventually("the lag to be told", async || {
+        let lag = "consumer_lag_records{group=\"idle\",topic=\"patient.registered\"}";
+        (metric(&app.base, lag).await == Some(0.0)).then_some(())
+    })
+    .await;
+    eventually("maintenance to be told", async || {
+        let done = metric(&app.base, "maintenance_last_time_seconds{end=\"done\"}").await;
+        (done > Some(1e9)).then_some(())
+    })
+    .await;
+
+    bus.shut().await.unwrap();
+    app.db
+        .execute(
+            "INSERT INTO kit.outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor, created_at)
+             VALUES (gen_random_uuid(), 'patient.registered', 'patient.registered.v1', gen_random_uuid(), 1, gen_random_uuid(), '{}',
+                     'test', 'test', now() - interval '10 minutes')",
+        )
+        .await
+        .unwrap();
+    let told = eventually("the event to be missed", async || {
+        let answer = ready(&app.base).await;
+        (answer.body["checks"]["events"] != "ok").then_some(answer)
+    })
+    .await;
+    assert_eq!((told.status, &told.body["status"]), (200, &"degraded".into()), "{}", told.text);
+    let why = told.body["checks"]["events"].as_str().unwrap();
+    assert!(why.starts_with("the oldest unpublished event is 6"), "{why}");
+    // Other tests' services measure themselves in this process too.
+    eventually("its age to be measured", async || {
+        let age = metric(&app.base, "outbox_oldest_unpublished_seconds").await;
+        (age >= Some(600.0)).then_some(())
+    })
+    .await;
+
+    bus.open().await.unwrap();
+    eventually("events to flow", async || {
+        (ready(&app.base).await.body["status"] == "ready").then_some(())
+    })
+    .await;
 }

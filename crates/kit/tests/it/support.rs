@@ -9,6 +9,8 @@ use hospital_kit::{
 };
 use hospital_testkit::{Commits, TestDb, database_from, empty_database_with};
 use tokio::sync::Mutex;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 /// A service's schema with a table to change: bills with a lock order to get wrong.
 pub(crate) async fn schema() -> (TestDb, Db) {
@@ -24,9 +26,8 @@ pub(crate) async fn schema_with_slow_commits() -> (TestDb, Db) {
 }
 
 async fn fill(url: &str) -> anyhow::Result<()> {
-    let schema = Schema { name: "kit", migrations: Vec::new() };
-    schema.migrate(url, Some("secret")).await?;
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    migrate(url).await?;
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     client
         .batch_execute(
@@ -40,9 +41,39 @@ async fn fill(url: &str) -> anyhow::Result<()> {
 }
 
 fn opened(db: TestDb) -> (TestDb, Db) {
-    let settings = DbSettings::new(db.url_as("hospital_kit", "secret"), "kit");
-    let pool = Db::new(&settings, Clock::system()).unwrap();
+    let pool = pool(db.url_as("hospital_kit", "secret"));
     (db, pool)
+}
+
+/// The schema without more.
+pub(crate) async fn migrate(owner_url: &str) -> anyhow::Result<()> {
+    let schema = Schema { name: "kit", migrations: Vec::new() };
+    Ok(schema.migrate(owner_url, Some("secret")).await?)
+}
+
+/// The service's own pool.
+pub(crate) fn pool(url: String) -> Db {
+    Db::new(&DbSettings::new(url, "kit"), Clock::system()).unwrap()
+}
+
+/// A session that sees the schema.
+pub(crate) async fn session(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("SET search_path = kit, public").await.unwrap();
+    client
+}
+
+/// Appends an event; its version is what tests know it by.
+pub(crate) async fn append(session: &Client, aggregate: Uuid, version: i32) {
+    session
+        .execute(
+            "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor)
+             VALUES (gen_random_uuid(), 't', 't.v1', $1, $2, $1, jsonb_build_object('version', $2::int), 'test', 'test')",
+            &[&aggregate, &version],
+        )
+        .await
+        .unwrap();
 }
 
 /// A bus that keeps what is published, and can be away.

@@ -301,3 +301,38 @@ pub(crate) async fn a_record_for_another_group_is_passed_by(place: Place) {
     assert_eq!(running.steps_of("a").await, ["a2"]);
     running.end().await;
 }
+
+pub(crate) async fn an_event_older_than_what_is_remembered_is_put_aside_unless_it_is_known(
+    place: Place,
+) {
+    let running = Running::start(&place, 1).await;
+    let topic = running.topic(0);
+    let at = |days: i64, of: &str| {
+        let time = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+        let mut record = step(topic, of, 1, false);
+        record.headers.push(("ce_time".to_owned(), time.to_string()));
+        record
+    };
+    let (young, known, unknown) = (at(200, "a"), at(900, "b"), at(900, "c"));
+    let (_, id) = known.headers.first().unwrap();
+    let group = running.steps.group;
+    running
+        .execute(&format!(
+            "INSERT INTO kit.inbox (consumer, event_id, topic) VALUES ('{group}', '{id}', '{topic}')"
+        ))
+        .await;
+    running.publish(vec![young, known, unknown]).await;
+    running.worked_off().await;
+    assert_eq!(running.steps_of("a").await, ["a1"]);
+    assert_eq!(running.steps_of("b").await, Vec::<String>::new(), "it was applied once");
+    assert_eq!(running.steps_of("c").await, Vec::<String>::new(), "perhaps it was");
+    assert_eq!(running.letters().await, ["1 dead"]);
+    let reason: String =
+        running.database.value("SELECT reason FROM kit.dead_letter").await.unwrap();
+    assert!(reason.contains("older than 240 days"), "{reason}");
+    // Somebody who knows that it was not has it applied.
+    running.redrive(1).await;
+    eventually("it to be applied", async || (running.steps_of("c").await == ["c1"]).then_some(()))
+        .await;
+    running.end().await;
+}

@@ -58,6 +58,7 @@ facts! {
     consumers::a_crash_between_effect_and_commit_has_one_effect,
     dead_letters::what_follows_a_dead_letter_of_its_aggregate_waits_and_comes_in_order,
     dead_letters::a_letter_that_is_dropped_lets_those_behind_it_go,
+    dead_letters::an_event_older_than_what_is_remembered_is_put_aside_unless_it_is_known,
     dead_letters::an_earlier_step_from_another_topic_passes_a_dead_letter,
     dead_letters::a_letter_that_comes_again_by_the_topic_is_applied_and_closed,
     dead_letters::a_record_for_another_group_is_passed_by,
