@@ -33,7 +33,7 @@ pub(crate) struct VerifyArgs {
     stores: StoreArgs,
 }
 
-pub(crate) use self::bus::never_received;
+pub(crate) use self::bus::{OLD_IN_TOPIC, never_received};
 
 /// How long after a look that found something the second one is; less where `--wait` is less.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -54,13 +54,13 @@ pub(crate) struct Verdict {
 }
 
 pub(crate) async fn run(args: &VerifyArgs, place: &PlatformArgs) -> anyhow::Result<ExitCode> {
-    let Stores { client, bus, .. } = args.stores.open(place, "hospital-verify").await?;
+    let stores = args.stores.open(place, "hospital-verify").await?;
     let patience = Duration::from_secs(args.wait);
-    let mut verdicts = look(&client, &bus, patience).await?;
+    let mut verdicts = look(&stores, patience).await?;
     if verdicts.iter().any(|v| !v.violations.is_empty()) {
         // While people work, what was under way at the first look is done at the second. What stays is a violation.
         tokio::time::sleep(SECOND_LOOK.min(patience)).await;
-        let again = look(&client, &bus, patience).await?;
+        let again = look(&stores, patience).await?;
         for (verdict, again) in verdicts.iter_mut().zip(&again) {
             // What is not worked off changes its words as it is tried, and put aside in the end; the second look has waited for it again.
             if verdict.id == "I16" {
@@ -75,14 +75,11 @@ pub(crate) async fn run(args: &VerifyArgs, place: &PlatformArgs) -> anyhow::Resu
 }
 
 /// One look at everything, in the order of the invariants' numbers.
-async fn look(
-    client: &Client,
-    bus: &SharedBus,
-    patience: Duration,
-) -> anyhow::Result<Vec<Verdict>> {
+async fn look(stores: &Stores, patience: Duration) -> anyhow::Result<Vec<Verdict>> {
+    let Stores { client, bus, bus_config } = stores;
     let quiet = await_quiet(client, bus, patience).await?;
     let mut verdicts = checks::all(client).await?;
-    verdicts.extend(bus::all(client, bus).await?);
+    verdicts.extend(bus::all(client, bus, bus_config.retention_days).await?);
     verdicts.push(quiet);
     verdicts.sort_by_key(|v| v.id[1..].parse::<u32>().unwrap_or(u32::MAX));
     Ok(verdicts)

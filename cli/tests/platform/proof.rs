@@ -1,6 +1,7 @@
 use std::process::Command;
 
 use hospital_cluster::{Cluster, Options};
+use hospital_kit::bus::{Bus, postgres::PostgresBus};
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
@@ -148,6 +149,76 @@ async fn verify_finds_each_invariant_that_is_broken_on_purpose() {
     }
     a_transaction_left_open_is_found(&cluster).await;
     tokio::task::block_in_place(|| cluster.stop());
+}
+
+/// Everything that is written down happened three years earlier; visits stay when they are.
+const AGE: &str = "
+    SET session_replication_role = replica;
+    DO $$ DECLARE t record; BEGIN
+        FOR t IN
+            SELECT c.oid::regclass AS name,
+                   string_agg(format('%1$I = %1$I - %2$L::interval', a.attname, '3 years'), ', ') AS earlier
+            FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE c.relnamespace IN ('patient'::regnamespace, 'appointment'::regnamespace,
+                      'billing'::regnamespace, 'notification'::regnamespace, 'bus'::regnamespace)
+              AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+              AND c.relname NOT IN ('outbox_relay', 'kept_since', 'maintenance')
+              AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid = 'timestamptz'::regtype
+              AND a.attname NOT IN ('starts_at', 'ends_at')
+            GROUP BY c.oid
+        LOOP EXECUTE format('UPDATE %s SET %s', t.name, t.earlier); END LOOP;
+    END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_is_green_on_a_platform_that_is_three_years_old_and_knows_where_history_begins() {
+    let mut platform = Platform::start_with(None);
+    assert!(platform.import(8).output().unwrap().status.success());
+    platform.must(&["demo", "--pause-ms", "0"]);
+    platform.must(&["verify"]);
+    platform.database().await.batch_execute(AGE).await.unwrap();
+    // Whoever starts maintains.
+    platform.stop();
+    platform.start_again();
+    platform.ready().await;
+    let database = platform.database().await;
+    let old = "SELECT (SELECT count(*) FROM patient.outbox) + (SELECT count(*) FROM appointment.outbox)
+             + (SELECT count(*) FROM billing.outbox) + (SELECT count(*) FROM billing.inbox)
+             + (SELECT count(*) FROM notification.inbox) + (SELECT count(*) FROM notification.delivery)
+             + (SELECT count(*) FROM notification.dispatch)";
+    hospital_testkit::eventually("what is old to be forgotten", async || {
+        let left: i64 = database.query_one(old, &[]).await.unwrap().get(0);
+        (left == 0).then_some(())
+    })
+    .await;
+    for schema in ["patient", "appointment", "billing", "notification"] {
+        hospital_testkit::eventually("maintenance to be done", async || {
+            let sql = format!(
+                "SELECT problem FROM {schema}.maintenance WHERE at > pg_postmaster_start_time()"
+            );
+            let row = database.query_opt(&sql, &[]).await.unwrap()?;
+            assert_eq!(row.get::<_, Option<String>>(0), None, "{schema}");
+            Some(())
+        })
+        .await;
+    }
+    let url = platform.database_url();
+    PostgresBus::new(&url, "test", None).unwrap().maintain().await.unwrap();
+    let records: i64 =
+        database.query_one("SELECT count(*) FROM bus.message", &[]).await.unwrap().get(0);
+    assert_eq!(records, 0);
+    assert_eq!(violated(&url, "5"), Vec::<String>::new(), "old business is still there");
+
+    // What happens now is looked at as ever.
+    platform.must(&["demo", "--pause-ms", "0"]);
+    assert_eq!(violated(&url, "30"), Vec::<String>::new());
+    for (id, topic) in [("I4", "bill.generated"), ("I12", "payment.completed")] {
+        let lost = format!(
+            "DELETE FROM billing.outbox WHERE seq = (SELECT max(seq) FROM billing.outbox WHERE topic = '{topic}')"
+        );
+        assert_eq!(database.execute(&lost, &[]).await.unwrap(), 1);
+        let found = violated(&url, "0");
+        assert!(found.iter().any(|found| found == id), "{id} without {topic}: {found:?}");
+    }
 }
 
 async fn a_transaction_left_open_is_found(cluster: &Cluster) {

@@ -154,12 +154,14 @@ impl Platform {
         pid.filter(|pid| *pid > 0)
     }
 
+    pub(crate) fn database_url(&self) -> String {
+        self.file()["databaseUrl"].as_str().unwrap().to_owned()
+    }
+
     /// The database, as its owner: for what is done behind the services' back.
     pub(crate) async fn database(&self) -> tokio_postgres::Client {
-        let file = self.file();
-        let url = file["databaseUrl"].as_str().unwrap();
         let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+            tokio_postgres::connect(&self.database_url(), tokio_postgres::NoTls).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "ends with the client")]
         tokio::spawn(connection);
         client
