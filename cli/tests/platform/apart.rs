@@ -25,7 +25,6 @@ pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "no
 pub(crate) struct Wishes {
     /// Events travel through this cluster; otherwise through a PostgreSQL of the bus's own.
     pub(crate) kafka: Option<Kafka>,
-    pub(crate) replication_factor: Option<u16>,
     /// A PostgreSQL for billing alone. `verify` looks into one database, and so cannot be asked.
     pub(crate) billing_apart: bool,
     /// How long a booking waits for the patient service: long, because on a machine that runs every test at once being slow is no fault.
@@ -64,8 +63,7 @@ impl Apart {
             base_port: free_base_port(),
             dir,
         };
-        let file =
-            apart.settings(wishes.replication_factor, wishes.patient_check_ms.unwrap_or(5000));
+        let file = apart.settings(wishes.patient_check_ms.unwrap_or(5000));
         let file = file + &wishes.settings;
         std::fs::write(apart.config(), file).unwrap();
         // The bus grants to roles, so its server has them first.
@@ -87,16 +85,15 @@ impl Apart {
         self.databases[name].owner_url("postgres")
     }
 
-    fn settings(&self, replication_factor: Option<u16>, patient_check_ms: u64) -> String {
+    fn settings(&self, patient_check_ms: u64) -> String {
         let mut file = String::new();
         let key = self.dir.path().join("signing-key.pem");
         writeln!(file, "auth.signing_key_file = {key:?}").unwrap();
         match &self.kafka {
             Some(kafka) => {
-                let factor = replication_factor.unwrap_or(1);
                 writeln!(
                     file,
-                    "bus = {{ kind = \"kafka\", bootstrap_servers = {:?}, partitions = 3, replication_factor = {factor} }}",
+                    "bus = {{ kind = \"kafka\", bootstrap_servers = {:?}, partitions = 3 }}",
                     kafka.servers()
                 )
                 .unwrap();

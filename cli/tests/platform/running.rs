@@ -50,11 +50,6 @@ impl Platform {
             .arg(self.data())
             .args(["--base-port", &self.base_port.to_string(), "up"])
             .args(self.kafka.iter().flat_map(|kafka| ["--kafka", kafka.servers()]))
-            // As many copies as there are brokers.
-            .envs(self.kafka.iter().map(|kafka| {
-                let brokers = kafka.servers().split(',').count().to_string();
-                ("HOSPITAL_BUS__REPLICATION_FACTOR", brokers)
-            }))
             .env_remove("DATABASE_URL")
             .env_remove("KAFKA_BOOTSTRAP_SERVERS")
             .stdin(Stdio::null())

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hospital_testkit::{Kafka, KafkaMode, eventually_within};
+use hospital_kit::{
+    bus::{Bus as _, TopicSpec, kafka::KafkaBus},
+    config::{BusConfig, BusKind},
+    service,
+};
+use hospital_testkit::{Kafka, KafkaMode, eventually_within, make_topics};
 use serde_json::Value;
 
 use crate::{
@@ -27,11 +32,47 @@ fn look(kafka: &Kafka, topic: &str, partition: usize) -> Option<(u16, usize)> {
     Some((u16::try_from(leader).ok()?, in_sync))
 }
 
+/// Without a setting, every topic has three copies, of which two acknowledge; and one that was made otherwise is told of.
+async fn topics_survive_a_broker(kafka: &Kafka) {
+    let bus = |replication_factor| {
+        let config = BusConfig {
+            kind: BusKind::Kafka,
+            bootstrap_servers: Some(kafka.servers().to_owned()),
+            partitions: 3,
+            replication_factor,
+            ..BusConfig::default()
+        };
+        (KafkaBus::new(&config, "test").unwrap(), service::topics(&config, &[]))
+    };
+    let (by_brokers, mut topics) = bus(0);
+    topics.push(spec("appointment.booked.billing.dlq", 1));
+    assert_eq!(by_brokers.weaknesses(&topics).await.unwrap(), [""; 0]);
+    for topic in &topics {
+        let copies = tokio::task::block_in_place(|| look(kafka, &topic.name, 0)).unwrap().1;
+        assert_eq!(copies, 3, "{}", topic.name);
+    }
+    let alone = spec("made.by.somebody", 2);
+    make_topics(&bus(1).0, &[alone.clone()]).await;
+    let told = by_brokers.weaknesses(&[alone.clone()]).await.unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("made.by.somebody have 1 replicas where the brokers allow 3"),
+        "{told:?}"
+    );
+    // It is said, and the platform works with it all the same.
+    by_brokers.ensure_topics(&[alone]).await.unwrap();
+}
+
+fn spec(name: &str, partitions: i32) -> TopicSpec {
+    TopicSpec { name: name.to_owned(), partitions, retention: None }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_three_brokers_the_leader_is_killed_and_then_another_and_nothing_acknowledged_is_lost() {
     let kafka = tokio::task::block_in_place(|| Kafka::start(KafkaMode::Kraft, 3).unwrap());
-    let wishes = Wishes { kafka: Some(kafka), replication_factor: Some(3), ..Wishes::default() };
+    let wishes = Wishes { kafka: Some(kafka), ..Wishes::default() };
     let mut apart = Apart::start(wishes).await;
+    topics_survive_a_broker(apart.kafka.as_ref().unwrap()).await;
     let desk = desk(&apart).await;
     let traffic = Traffic::begin(desk.clone()).await;
     let (patient, practitioner) =

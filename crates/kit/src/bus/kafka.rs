@@ -4,6 +4,7 @@
 
 mod member;
 mod read;
+mod topics;
 
 use std::{
     collections::BTreeMap,
@@ -15,18 +16,16 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
-    util::Timeout,
 };
 
 use self::{
     member::Member,
     read::{at_time, read_all},
+    topics::Copies,
 };
 use super::{Bus, BusError, Consumer, Position, Received, Record, TopicSpec};
 use crate::config::BusConfig;
@@ -35,7 +34,7 @@ use crate::config::BusConfig;
 pub struct KafkaBus {
     settings: ClientConfig,
     instance: Option<String>,
-    replication_factor: i32,
+    copies: Copies,
     producer: Mutex<FutureProducer>,
 }
 
@@ -55,12 +54,19 @@ impl KafkaBus {
             settings.set(name, value.expose());
         }
         let producer = producer(&settings)?;
+        let named = bus.bootstrap_servers.as_deref().unwrap_or_default();
+        let addresses = i32::try_from(named.split(',').count()).unwrap_or(1);
         Ok(Self {
             settings,
             instance: bus.instance.clone(),
-            replication_factor: bus.replication_factor,
+            copies: Copies { factor: bus.replication_factor, addresses },
             producer: Mutex::new(producer),
         })
+    }
+
+    /// What these topics lack to survive the loss of a broker: a line for each way, with what to do about it.
+    pub async fn weaknesses(&self, topics: &[TopicSpec]) -> Result<Vec<String>, BusError> {
+        topics::weaknesses(&self.settings, topics, self.copies).await
     }
 
     fn producer(&self) -> FutureProducer {
@@ -87,24 +93,6 @@ impl KafkaBus {
         settings.set("auto.offset.reset", "earliest");
         settings.create().map_err(|e| failed(&e))
     }
-}
-
-/// How many replicas each of a topic's partitions has. A broker of a cluster hears a moment later of a topic that was made through another.
-fn replicas_of(
-    reader: &BaseConsumer<impl ConsumerContext>,
-    topic: &str,
-) -> Result<Vec<usize>, BusError> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    for _ in 0..CALL.as_millis() / PAUSE.as_millis() {
-        let metadata = reader.fetch_metadata(Some(topic), CALL).map_err(|e| failed(&e))?;
-        let found = metadata.topics().iter().flat_map(|t| t.partitions());
-        let replicas: Vec<usize> = found.map(|p| p.replicas().len()).collect();
-        if !replicas.is_empty() {
-            return Ok(replicas);
-        }
-        std::thread::sleep(PAUSE);
-    }
-    Err(BusError::Unavailable(format!("topic {topic} was made and is not to be seen")))
 }
 
 fn producer(settings: &ClientConfig) -> Result<FutureProducer, BusError> {
@@ -222,64 +210,7 @@ fn lag_of(reader: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, BusE
 #[async_trait]
 impl Bus for KafkaBus {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), BusError> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.settings.create().map_err(|e| failed(&e))?;
-        let retention: Vec<String> = topics
-            .iter()
-            .map(|t| t.retention.map_or_else(|| "-1".to_owned(), |r| r.as_millis().to_string()))
-            .collect();
-        let wanted: Vec<NewTopic<'_>> = topics
-            .iter()
-            .zip(&retention)
-            .map(|(t, retention)| {
-                NewTopic::new(
-                    &t.name,
-                    t.partitions,
-                    TopicReplication::Fixed(self.replication_factor),
-                )
-                .set("retention.ms", retention)
-            })
-            .collect();
-        // A client that met the brokers before they had a controller waits for one that it does not look for: a fresh client, soon, finds it.
-        let options = AdminOptions::new()
-            .operation_timeout(Some(Timeout::After(CALL)))
-            .request_timeout(Some(Timeout::After(CALL + Duration::from_secs(1))));
-        for made in admin.create_topics(&wanted, &options).await.map_err(|e| failed(&e))? {
-            match made {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
-                    return Err(BusError::Refused(format!(
-                        "topic {topic} cannot have {} replicas: the cluster has fewer brokers; set bus.replication_factor",
-                        self.replication_factor
-                    )));
-                }
-                Err((topic, code)) => {
-                    return Err(BusError::Unavailable(format!("creating topic {topic}: {code}")));
-                }
-            }
-        }
-        let reader = self.reader("hospital-admin")?;
-        let (specs, replication) = (topics.to_vec(), self.replication_factor);
-        blocking(move || {
-            for spec in &specs {
-                let (name, wanted) = (&spec.name, spec.partitions);
-                let replicas = replicas_of(&reader, name)?;
-                if i32::try_from(replicas.len()) != Ok(wanted) {
-                    return Err(BusError::Refused(format!(
-                        "topic {name} has {} partitions and the settings say {wanted}: set bus.partitions to what it has",
-                        replicas.len()
-                    )));
-                }
-                if let Some(other) = replicas.iter().find(|n| i32::try_from(**n) != Ok(replication)) {
-                    return Err(BusError::Refused(format!(
-                        "topic {name} has {other} replicas and the settings say {replication}: set bus.replication_factor to what it has, \
-                         or reassign its partitions"
-                    )));
-                }
-            }
-            Ok(())
-        })
-        .await
+        topics::ensure(&self.settings, topics, self.copies).await
     }
 
     async fn publish(&self, records: Vec<Record>) -> Result<(), BusError> {

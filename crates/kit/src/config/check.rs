@@ -104,7 +104,6 @@ impl Config {
     fn check_counts(&self) -> Result<(), String> {
         let counts = [
             ("bus.partitions", self.bus.partitions >= 1),
-            ("bus.replication_factor", self.bus.replication_factor >= 1),
             ("http.handler_timeout_ms", self.http.handler_timeout_ms >= 1),
             ("http.header_timeout_ms", self.http.header_timeout_ms >= 1),
             ("http.connections_max", self.http.connections_max >= 1),
@@ -120,6 +119,9 @@ impl Config {
             ("billing.gateway_timeout_ms", self.billing.gateway_timeout_ms >= 1),
             ("notification.pool_size", self.notification.pool_size >= 1),
         ];
+        if self.bus.replication_factor < 0 {
+            return Err("bus.replication_factor is less than 0".to_owned());
+        }
         match counts.into_iter().find(|(_, enough)| !enough) {
             Some((key, _)) => Err(format!("{key} is less than 1")),
             None => Ok(()),

@@ -94,6 +94,7 @@ pub struct BusConfig {
     pub url: Option<Secret>,
     pub bootstrap_servers: Option<String>,
     pub partitions: i32,
+    /// How many copies topics have on Kafka; 0 for as many as there are brokers, at most three.
     pub replication_factor: i32,
     /// How long records are kept in a topic.
     pub retention_days: i32,
@@ -112,7 +113,7 @@ impl Default for BusConfig {
             url: None,
             bootstrap_servers: None,
             partitions: 8,
-            replication_factor: 1,
+            replication_factor: 0,
             retention_days: 90,
             instance: None,
             properties: BTreeMap::new(),
