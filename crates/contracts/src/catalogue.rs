@@ -43,26 +43,35 @@ fn of<E: DomainEvent>(example: &'static str) -> EventType {
     }
 }
 
-/// Every event that is published, in the order of their topics.
-pub fn catalogue() -> Vec<EventType> {
-    macro_rules! events {
-        ($($event:ident $topic:literal)*) => {
+macro_rules! events {
+    ($($event:ident $topic:literal)*) => {
+        /// Every event that is published, in the order of their topics.
+        pub fn catalogue() -> Vec<EventType> {
             vec![$(of::<$event>(include_str!(concat!("../golden/", $topic, ".1.json")))),*]
-        };
-    }
-    events![
-        AppointmentArrived "appointment.arrived"
-        AppointmentBooked "appointment.booked"
-        AppointmentCancelled "appointment.cancelled"
-        AppointmentCheckedIn "appointment.checked-in"
-        AppointmentCompleted "appointment.completed"
-        AppointmentNoShow "appointment.noshow"
-        AppointmentRescheduled "appointment.rescheduled"
-        BillCancelled "bill.cancelled"
-        BillGenerated "bill.generated"
-        PatientRegistered "patient.registered"
-        PatientUpdated "patient.updated"
-        PaymentCompleted "payment.completed"
-        PaymentFailed "payment.failed"
-    ]
+        }
+
+        /// Every topic that is published to, with the one service that may.
+        pub const PUBLISHERS: &[(&str, &str)] = &[$(($event::TOPIC, $event::SOURCE)),*];
+    };
+}
+
+events! {
+    AppointmentArrived "appointment.arrived"
+    AppointmentBooked "appointment.booked"
+    AppointmentCancelled "appointment.cancelled"
+    AppointmentCheckedIn "appointment.checked-in"
+    AppointmentCompleted "appointment.completed"
+    AppointmentNoShow "appointment.noshow"
+    AppointmentRescheduled "appointment.rescheduled"
+    BillCancelled "bill.cancelled"
+    BillGenerated "bill.generated"
+    PatientRegistered "patient.registered"
+    PatientUpdated "patient.updated"
+    PaymentCompleted "payment.completed"
+    PaymentFailed "payment.failed"
+}
+
+/// The service that may publish to a topic; nothing for a topic that is none of the platform's.
+pub fn publisher_of(topic: &str) -> Option<&'static str> {
+    PUBLISHERS.iter().find(|(own, _)| *own == topic).map(|(_, source)| *source)
 }

@@ -6,6 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::publisher_of;
+
 /// A fact that one service publishes and others act on.
 pub trait DomainEvent: Serialize + DeserializeOwned + ToSchema + Send + Sync {
     /// The topic, which is also the event's name.
@@ -34,6 +36,9 @@ pub trait DomainEvent: Serialize + DeserializeOwned + ToSchema + Send + Sync {
     }
 }
 
+/// CloudEvents `source` is this and the service that publishes.
+const SOURCE_PREFIX: &str = "urn:hospital:";
+
 /// Every topic of the platform, dead-letter topics aside.
 pub const TOPICS: [&str; 14] = [
     "appointment.arrived",
@@ -61,6 +66,8 @@ pub fn is_known_topic(topic: &str) -> bool {
 pub enum EventError {
     #[error("the header {0} is missing or malformed")]
     Header(&'static str),
+    #[error("the source {found:?} may not publish to {topic}: only {SOURCE_PREFIX}{wanted} may")]
+    Source { topic: String, found: String, wanted: &'static str },
     #[error("the type {found} is not {wanted}, the one this consumer understands")]
     Type { wanted: String, found: String },
     #[error("the payload does not parse: {0}")]
@@ -81,7 +88,8 @@ pub struct CloudEvent {
 }
 
 impl CloudEvent {
-    /// Reads the attributes from a record's headers. Unknown headers are accepted.
+    /// Reads the attributes from a record's headers. Unknown headers are accepted. A source that may
+    /// not publish to the topic is not: such a record is no event, whatever id it bears.
     pub fn from_record(
         topic: &str,
         headers: &[(String, String)],
@@ -92,6 +100,12 @@ impl CloudEvent {
             header("ce_id").and_then(|id| id.parse().ok()).ok_or(EventError::Header("ce_id"))?;
         let event_type = header("ce_type").ok_or(EventError::Header("ce_type"))?;
         let source = header("ce_source").ok_or(EventError::Header("ce_source"))?;
+        if let Some(wanted) = publisher_of(topic)
+            && source.strip_prefix(SOURCE_PREFIX) != Some(wanted)
+        {
+            let (topic, found) = (topic.to_owned(), source.to_owned());
+            return Err(EventError::Source { topic, found, wanted });
+        }
         Ok(Self {
             id,
             topic: topic.to_owned(),

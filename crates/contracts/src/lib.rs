@@ -10,5 +10,5 @@ mod event;
 pub mod notification;
 pub mod patient;
 
-pub use catalogue::{EventType, catalogue};
+pub use catalogue::{EventType, PUBLISHERS, catalogue, publisher_of};
 pub use event::{CloudEvent, DomainEvent, EventError, TOPICS, is_known_topic};

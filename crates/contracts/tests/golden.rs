@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use hospital_contracts::{
-    CloudEvent, DomainEvent, EventError, TOPICS,
+    CloudEvent, DomainEvent, EventError, PUBLISHERS, TOPICS,
     appointment::{
         AppointmentArrived, AppointmentBooked, AppointmentCancelled, AppointmentCheckedIn,
         AppointmentCompleted, AppointmentFacts, AppointmentNoShow, AppointmentRescheduled,
@@ -144,6 +144,30 @@ fn a_reader_accepts_what_it_does_not_know_and_misses_what_it_needs() {
         less.as_object_mut().unwrap().remove(optional);
         assert!(read(&less).is_ok(), "without {optional}, as it was published before it existed");
     }
+}
+
+#[test]
+fn only_the_service_that_a_topic_belongs_to_may_be_an_event_s_source() {
+    let from = |topic: &str, source: &str| {
+        let headers = [
+            ("ce_id", "018f4c5e-0000-7000-8000-000000000009"),
+            ("ce_type", &format!("{topic}.v1")),
+            ("ce_source", source),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        CloudEvent::from_record(topic, &headers, Vec::new())
+    };
+    for (topic, own) in PUBLISHERS {
+        assert!(from(topic, &format!("urn:hospital:{own}")).is_ok(), "{topic}");
+        for other in ["patient", "appointment", "billing", "notification", "", "Billing"] {
+            let refused = from(topic, &format!("urn:hospital:{other}"));
+            let told = matches!(refused, Err(EventError::Source { .. }));
+            assert_eq!(told, other != *own, "{topic} from {other}");
+        }
+        assert!(matches!(from(topic, own), Err(EventError::Source { .. })), "{topic}");
+    }
+    let why = from("bill.generated", "urn:hospital:notification").unwrap_err().to_string();
+    assert!(why.contains("urn:hospital:notification") && why.contains("urn:hospital:billing"));
 }
 
 #[test]

@@ -148,7 +148,8 @@ impl Member<'_> {
                 }
                 Ok(event) => events.push(Arrival { event, record }),
                 Err(e) => {
-                    let cause = Cause { reason: &e.to_string(), attempts: 1, first_at };
+                    let reason = &e.to_string();
+                    let cause = Cause { reason, attempts: 1, first_at, letter: None };
                     if let Applied::Stopped = self.bury(record, &cause, stop).await? {
                         return Ok(Applied::Stopped);
                     }
@@ -169,7 +170,7 @@ impl Member<'_> {
                 Settled::Done => {}
                 Settled::Stopped => return Ok(Applied::Stopped),
                 Settled::Poison((reason, attempts)) => {
-                    let cause = Cause { reason: &reason.0, attempts, first_at };
+                    let cause = Cause { reason: &reason.0, attempts, first_at, letter: None };
                     if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
                         return Ok(Applied::Stopped);
                     }

@@ -83,9 +83,12 @@ pub(crate) struct Cause<'a> {
     pub(crate) attempts: u32,
     /// When it was first tried.
     pub(crate) first_at: Timestamp,
+    /// The letter that it is already, if it was redriven.
+    pub(crate) letter: Option<Uuid>,
 }
 
-/// Puts a record aside: into the ledger, then, as a copy, into the dead-letter topic.
+/// Puts a record aside: into the ledger, then, as a copy, into the dead-letter topic. What is no event, or is from a source that may
+/// not publish it, is put aside under a name of its own: it stands for no event of ours, and none waits behind it.
 pub(crate) async fn bury(
     db: &Db,
     bus: &SharedBus,
@@ -95,7 +98,8 @@ pub(crate) async fn bury(
 ) -> Result<(), BuryError> {
     let event = CloudEvent::from_record(&record.topic, &record.headers, Vec::new()).ok();
     let aggregate = event.as_ref().and_then(|_| aggregate_of(record));
-    let id = event.map_or_else(|| made_id(record), |event| event.id.uuid());
+    let made = || cause.letter.unwrap_or_else(|| made_id(record));
+    let id = event.map_or_else(made, |event| event.id.uuid());
     let reason: String = plain(cause.reason).chars().take(500).collect();
     let rows = db
         .read(sql!(
@@ -351,7 +355,8 @@ async fn round(db: &Db, bus: &SharedBus, consumer: &dyn Consume) -> Result<usize
             Err(Failure::Broken(e)) if e.kind() != BrokenKind::Defect => return Err(e.into()),
             Err(Failure::Broken(e)) => e.to_string(),
         };
-        let cause = Cause { reason: &reason, attempts: 1, first_at: row.get("first_at") };
+        let letter = Some(row.get("id"));
+        let cause = Cause { reason: &reason, attempts: 1, first_at: row.get("first_at"), letter };
         bury(db, bus, group, &record, &cause).await?;
     }
     Ok(rows.len())

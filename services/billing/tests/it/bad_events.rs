@@ -29,16 +29,23 @@ fn changed(till: &Till, change: fn(&mut Value)) -> Vec<u8> {
     serde_json::to_vec(&value).unwrap()
 }
 
+fn without(name: &str) -> Vec<(String, String)> {
+    let mut all = headers(&fresh(), &AppointmentBooked::cloud_type());
+    all.retain(|(header, _)| header != name);
+    all
+}
+
+fn from(source: &str) -> Vec<(String, String)> {
+    let mut all = without("ce_source");
+    all.push(("ce_source".to_owned(), format!("urn:hospital:{source}")));
+    all
+}
+
 #[tokio::test]
 async fn each_kind_of_bad_event_is_put_aside_whole_and_the_good_one_behind_it_is_billed() {
     let till = Till::open().await;
     let good = AppointmentBooked::cloud_type();
     let all = |id: &str, kind: &str| headers(id, kind);
-    let without = |name: &str| {
-        let mut all = headers(&fresh(), &AppointmentBooked::cloud_type());
-        all.retain(|(header, _)| header != name);
-        all
-    };
     let whole = changed(&till, |_| {});
     for (what, headers, value) in [
         ("not JSON", all(&fresh(), &good), b"not json".to_vec()),
@@ -84,6 +91,8 @@ async fn each_kind_of_bad_event_is_put_aside_whole_and_the_good_one_behind_it_is
         ("an id that is no id", all("1", &good), whole.clone()),
         ("no type", without("ce_type"), whole.clone()),
         ("no source", without("ce_source"), whole.clone()),
+        ("of another service", from("notification"), whole.clone()),
+        ("of ourselves", from("billing"), whole.clone()),
         ("as large as a record may be", all(&fresh(), &good), vec![b' '; 990_000]),
     ] {
         let buried = till.app.topic(DEAD).await.len();

@@ -66,6 +66,14 @@ struct Running {
 
 impl Running {
     async fn start(place: &Place, topics: usize) -> Self {
+        let mut names = Vec::new();
+        for _ in 0..topics {
+            names.push(place.topic(2).await);
+        }
+        Self::start_on(place, names).await
+    }
+
+    async fn start_on(place: &Place, topics: Vec<String>) -> Self {
         let (database, db) = schema().await;
         database
             .execute("CREATE TABLE kit.step (seq bigint GENERATED ALWAYS AS IDENTITY, text text NOT NULL)")
@@ -73,8 +81,7 @@ impl Running {
             .unwrap();
         let group: &'static str = Box::leak(unique("steps").into_boxed_str());
         let mut names: Vec<&'static str> = Vec::new();
-        for _ in 0..topics {
-            let topic = place.topic(2).await;
+        for topic in topics {
             place.make(&dead_letter_topic(&topic, group), 1).await;
             names.push(Box::leak(topic.into_boxed_str()));
         }
@@ -334,5 +341,42 @@ pub(crate) async fn an_event_older_than_what_is_remembered_is_put_aside_unless_i
     running.redrive(1).await;
     eventually("it to be applied", async || (running.steps_of("c").await == ["c1"]).then_some(()))
         .await;
+}
+
+pub(crate) async fn what_a_source_may_not_publish_is_put_aside_and_is_in_nobody_s_way(
+    place: Place,
+) {
+    let topic = "bill.generated";
+    place.make(topic, 2).await;
+    let running = Running::start_on(&place, vec![topic.to_owned()]).await;
+    let from = |source: &str, version| {
+        let mut record = step(topic, "a", version, false);
+        let given = record.headers.iter_mut().find(|(name, _)| name == "ce_source").unwrap();
+        given.1 = format!("urn:hospital:{source}");
+        record
+    };
+    let mut forged = from("notification", 1);
+    let own = from("billing", 2);
+    // It bears the id of an event that is still to come.
+    forged.headers[0] = own.headers[0].clone();
+    running.publish(vec![forged.clone(), own, from("billing", 3)]).await;
+    running.worked_off().await;
+    assert_eq!(running.steps_of("a").await, ["a2", "a3"], "nothing waits behind it");
+    let ledger = "SELECT state || ': ' || reason FROM kit.dead_letter";
+    let told: String = running.database.value(ledger).await.unwrap();
+    let why = "dead: the source \"urn:hospital:notification\" may not publish to bill.generated";
+    assert!(told.starts_with(why), "{told}");
+    let dead = dead_letter_topic(topic, running.steps.group);
+    let copies = running.bus.read(&dead, Position::Beginning).await.unwrap();
+    assert_eq!((copies.len(), &copies[0].value), (1, &forged.value));
+    // Redriven it is what it was, under the name that it has.
+    running.redrive(1).await;
+    eventually("it to die again", async || {
+        let again = "SELECT count(*) FROM kit.dead_letter WHERE state = 'dead' AND attempts = 2";
+        (running.database.value::<i64>(again).await.unwrap() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(running.letters().await, ["1 dead"]);
+    assert_eq!(running.steps_of("a").await, ["a2", "a3"]);
     running.end().await;
 }

@@ -62,4 +62,5 @@ facts! {
     dead_letters::an_earlier_step_from_another_topic_passes_a_dead_letter,
     dead_letters::a_letter_that_comes_again_by_the_topic_is_applied_and_closed,
     dead_letters::a_record_for_another_group_is_passed_by,
+    dead_letters::what_a_source_may_not_publish_is_put_aside_and_is_in_nobody_s_way,
 }
