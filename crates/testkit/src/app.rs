@@ -18,7 +18,9 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{Commits, TestDb, database_from, empty_database_with, eventually, make_topics};
+use crate::{
+    Commits, TestDb, database::owner_url_of, database_from, empty_database_with, eventually, make_topics,
+};
 
 /// The password of every service's role in tests.
 const PASSWORD: &str = "secret";
@@ -62,6 +64,7 @@ pub struct TestApp {
     pub db: TestDb,
     pub context: Context,
     pub base: String,
+    outside: SharedBus,
     key: SigningKey,
     http: reqwest::Client,
     stop: CancellationToken,
@@ -164,11 +167,17 @@ impl TestApp {
         configure(&mut config);
         telemetry::init(&config.log);
         let clock = Clock::system();
+        let bus_url = match &config.bus.url {
+            Some(url) => owner_url_of(url.expose())?,
+            None => db.owner_url(),
+        };
+        let outside = Arc::new(postgres::PostgresBus::new(&bus_url, "test-bus", None)?);
         let context = Context::new(Arc::new(config), name, clock)?;
         let mut app = Self {
             db,
             context,
             base: String::new(),
+            outside,
             key,
             http: reqwest::Client::builder()
                 .no_proxy()
@@ -350,8 +359,9 @@ impl TestApp {
         self.bus().publish(vec![record]).await.expect("the bus takes it");
     }
 
+    /// The bus as its owner has it, who may publish what other services do.
     pub fn bus(&self) -> &SharedBus {
-        &self.context.bus
+        &self.outside
     }
 
     /// Everything in a topic.

@@ -117,6 +117,12 @@ pub async fn database_from(
     create(&name, Commits::Fast).await
 }
 
+/// The owner's URL of the database that a URL of a role names.
+pub(crate) fn owner_url_of(url: &str) -> anyhow::Result<String> {
+    let config: tokio_postgres::Config = url.parse().context("a test's URL")?;
+    Ok(cluster().owner_url(config.get_dbname().context("a database in it")?))
+}
+
 async fn create(template: &str, commits: Commits) -> anyhow::Result<TestDb> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));

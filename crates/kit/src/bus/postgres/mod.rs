@@ -14,11 +14,12 @@ use std::{
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::{StreamExt, stream};
+use hospital_contracts::PUBLISHERS;
 use tokio::sync::watch;
 use tokio_postgres::{AsyncMessage, NoTls, Row, types::Json};
 
 use super::{Bus, BusError, Consumer, Position, RECORD_BYTES_MAX, Received, Record, TopicSpec};
-use crate::{db::is_unavailable, outcome::Broken};
+use crate::{db::is_unavailable, migrate::role, outcome::Broken};
 
 /// The channel on which publishers wake consumers.
 const CHANNEL: &str = "hospital_bus";
@@ -78,20 +79,39 @@ pub async fn install(owner_url: &str, roles: &[String]) -> Result<(), Broken> {
         .batch_execute("SELECT pg_advisory_lock(hashtextextended('hospital migrate', 0))")
         .await
         .map_err(failed)?;
+    // All of it at once: services may be publishing meanwhile.
+    client.batch_execute("BEGIN").await.map_err(failed)?;
     client.batch_execute(include_str!("../../../migrations/bus.sql")).await.map_err(failed)?;
+    let (topics, writers): (Vec<&str>, Vec<String>) =
+        PUBLISHERS.iter().map(|(topic, service)| (*topic, role(service))).unzip();
+    client.execute(OWN, &[&topics, &writers]).await.map_err(failed)?;
+    client
+        .batch_execute(include_str!("../../../migrations/bus_owners.sql"))
+        .await
+        .map_err(failed)?;
     for role in roles {
         client
             .batch_execute(&format!(
-                "GRANT USAGE ON SCHEMA bus TO {role};
-                 GRANT SELECT, INSERT, UPDATE ON bus.topic, bus.partition, bus.group_offset TO {role};
-                 GRANT SELECT, INSERT, DELETE ON bus.message TO {role};
-                 GRANT SELECT, INSERT, UPDATE, DELETE ON bus.member TO {role}"
+                "REVOKE ALL ON ALL TABLES IN SCHEMA bus FROM {role};
+                 GRANT USAGE ON SCHEMA bus TO {role};
+                 GRANT SELECT ON ALL TABLES IN SCHEMA bus TO {role};
+                 GRANT INSERT (name, partitions, retention_s) ON bus.topic TO {role};
+                 GRANT INSERT (topic, partition), UPDATE (next_offset) ON bus.partition TO {role};
+                 GRANT INSERT (topic, partition, \"offset\", key, headers, value) ON bus.message TO {role};
+                 GRANT INSERT, UPDATE ON bus.group_offset TO {role};
+                 GRANT INSERT, UPDATE, DELETE ON bus.member TO {role};
+                 GRANT EXECUTE ON FUNCTION bus.prune() TO {role}"
             ))
             .await
             .map_err(failed)?;
     }
-    Ok(())
+    client.batch_execute("COMMIT").await.map_err(failed)
 }
+
+/// Writes down whose the platform's topics are.
+const OWN: &str = "
+    INSERT INTO bus.publisher AS p (topic, role) SELECT * FROM unnest($1::text[], $2::text[])
+    ON CONFLICT (topic) DO UPDATE SET role = excluded.role WHERE p.role <> excluded.role";
 
 /// FNV-1a over the key. Part of what is stored: records with one key must find their partition again after every upgrade.
 fn partition_of(key: &str, partitions: i32) -> i32 {
@@ -277,7 +297,14 @@ impl Bus for PostgresBus {
         if i64::try_from(records.len()) == Ok(written) {
             Ok(())
         } else {
-            Err(BusError::Refused(format!("{written} of {} records were written", records.len())))
+            let mut topics: Vec<&str> = records.iter().map(|r| r.topic.as_str()).collect();
+            topics.sort_unstable();
+            topics.dedup();
+            Err(BusError::Refused(format!(
+                "{written} of {} records were taken: whoever publishes here may not publish to all of {}",
+                records.len(),
+                topics.join(", ")
+            )))
         }
     }
 
@@ -294,16 +321,7 @@ impl Bus for PostgresBus {
     }
 
     async fn maintain(&self) -> Result<(), BusError> {
-        // The oldest of each partition, by its key: nothing is read of a partition whose oldest is young.
-        const PRUNE: &str = "WITH gone AS (
-                DELETE FROM bus.message m USING (
-                     SELECT first.topic, first.partition, first.\"offset\"
-                     FROM bus.partition p JOIN bus.topic t ON t.name = p.topic AND t.retention_s IS NOT NULL,
-                          LATERAL (SELECT f.topic, f.partition, f.\"offset\", f.created_at FROM bus.message f
-                                   WHERE f.topic = p.topic AND f.partition = p.partition ORDER BY f.\"offset\" LIMIT 1000) first
-                     WHERE first.created_at < now() - make_interval(secs => t.retention_s)) old
-                WHERE (m.topic, m.partition, m.\"offset\") = (old.topic, old.partition, old.\"offset\") RETURNING 1
-             ) SELECT count(*) FROM gone";
+        const PRUNE: &str = "SELECT bus.prune()";
         // A bounded number at a time, so that no transaction is long.
         while self.query(PRUNE, &[]).await?.first().is_some_and(|row| row.get::<_, i64>(0) > 0) {}
         Ok(())

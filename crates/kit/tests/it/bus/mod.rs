@@ -5,6 +5,7 @@ mod consumers;
 mod dead_letters;
 mod fixtures;
 mod records;
+mod writers;
 
 /// A test of each fact for each implementation.
 macro_rules! facts {
