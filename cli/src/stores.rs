@@ -34,12 +34,32 @@ pub(crate) struct StoreArgs {
     config: Option<PathBuf>,
 }
 
-/// Who acts, and why: written down beside what was done.
+/// Who acts: written down beside what was done. Anybody may be named here, so who runs the
+/// command, and as whom it is logged in to the database, are written down with it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct By {
-    /// Who does this
+    /// Who does this; who runs the command is kept beside it
     #[arg(long = "by", env = "USER", default_value = "unknown")]
     pub(crate) who: String,
+}
+
+/// The user of this machine whom the process runs as, by what the system says and not by its
+/// environment: `anna (1000) on desk-3`.
+pub(crate) fn os_user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = known.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    });
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "a machine without a name" } else { host.trim() };
+    match name {
+        Some(name) => format!("{name} ({uid}) on {host}"),
+        // Where a directory service knows the users.
+        None => format!("user {uid} on {host}"),
+    }
 }
 
 pub(crate) struct Stores {

@@ -12,7 +12,10 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{ActArgs, letters, letters::Letter, print};
-use crate::{platform::PlatformArgs, stores::Stores};
+use crate::{
+    platform::PlatformArgs,
+    stores::{Stores, os_user},
+};
 
 /// After so many redrives a letter is left alone: what failed as often fails again.
 const REDRIVES_MAX: i32 = 3;
@@ -125,12 +128,12 @@ async fn apply(
     };
     let act = if act == Act::Redrive { "redrive" } else { "drop" };
     let sql = format!(
-        "WITH {change} INSERT INTO {schema}.intervention (actor, act, reason, consumer, letter, detail)
-         SELECT $3, $4, $5, consumer, id, jsonb_build_object('topic', topic, 'partition', partition, 'offset', \"offset\",
+        "WITH {change} INSERT INTO {schema}.intervention (actor, os_user, act, reason, consumer, letter, detail)
+         SELECT $3, $6, $4, $5, consumer, id, jsonb_build_object('topic', topic, 'partition', partition, 'offset', \"offset\",
                 'key', key, 'redrives', redrives, 'because', reason) FROM acted"
     );
     let written = client
-        .execute(&sql, &[&letter.group, &letter.id, &who, &act, &why])
+        .execute(&sql, &[&letter.group, &letter.id, &who, &act, &why, &os_user()])
         .await
         .with_context(|| format!("acting on {}", letter.id))?;
     Ok(written > 0)

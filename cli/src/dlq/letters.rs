@@ -78,7 +78,12 @@ pub(crate) struct Letter {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Done {
     pub(crate) at: Timestamp,
+    /// Who is said to have done it.
     pub(crate) by: String,
+    /// Whom the command ran as on its machine.
+    pub(crate) os_user: Option<String>,
+    /// Whom it was logged in as, by the database's own account.
+    pub(crate) database_user: Option<String>,
     pub(crate) act: String,
     pub(crate) reason: String,
     pub(crate) group: Option<String>,
@@ -195,6 +200,8 @@ pub(crate) async fn acts(
         .map(|row| Done {
             at: row.get("at"),
             by: row.get("actor"),
+            os_user: row.get("os_user"),
+            database_user: row.get("database_user"),
             act: row.get("act"),
             reason: row.get("reason"),
             group: row.get("consumer"),

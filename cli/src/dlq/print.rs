@@ -186,6 +186,10 @@ fn act(done: &Done) {
         style(group).dim(),
         style(&done.by).bold(),
     ));
+    if let (Some(user), Some(login)) = (&done.os_user, &done.database_user) {
+        let ran = format!("    run by {user}, in the database as {login}");
+        say(&style(ran).dim().to_string());
+    }
     if !done.reason.is_empty() {
         say(&format!("    {}", done.reason));
     }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     dlq::print::{self, say},
     platform::PlatformArgs,
-    stores::{By, CONSUMED, StoreArgs, Stores, parse_time},
+    stores::{By, CONSUMED, StoreArgs, Stores, os_user, parse_time},
 };
 
 /// Publishes history again, under the same ids: nothing takes effect twice
@@ -243,10 +243,11 @@ async fn write_down(
     });
     for group in groups {
         let sql = format!(
-            "INSERT INTO {}.intervention (actor, act, reason, consumer, detail) VALUES ($1, 'replay', $2, $3, $4)",
+            "INSERT INTO {}.intervention (actor, os_user, act, reason, consumer, detail) VALUES ($1, $2, 'replay', $3, $4, $5)",
             group.group
         );
-        stores.client.execute(&sql, &[&args.by.who, &args.reason, &group.group, &detail]).await?;
+        let (who, user) = (&args.by.who, os_user());
+        stores.client.execute(&sql, &[who, &user, &args.reason, &group.group, &detail]).await?;
     }
     Ok(())
 }

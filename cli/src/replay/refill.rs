@@ -26,7 +26,7 @@ use super::{ReplayArgs, await_quiet, id_of, publish};
 use crate::{
     dlq::print::{self, say},
     platform::SERVICES,
-    stores::{CONSUMED, Stores, outbox},
+    stores::{CONSUMED, Stores, os_user, outbox},
 };
 
 /// How often what a group has not acted on is published for it again.
@@ -156,10 +156,10 @@ async fn set_back(args: &ReplayArgs, stores: &Stores) -> anyhow::Result<()> {
     for schema in SERVICES {
         let sql = format!(
             "WITH back AS (UPDATE {schema}.outbox_relay SET snapshot = '1:1:' RETURNING 1)
-             INSERT INTO {schema}.intervention (actor, act, reason, detail)
-             SELECT $1, 'refill', $2, jsonb_build_object('log', '{schema}', 'events', (SELECT count(*) FROM {schema}.outbox)) FROM back"
+             INSERT INTO {schema}.intervention (actor, os_user, act, reason, detail)
+             SELECT $1, $3, 'refill', $2, jsonb_build_object('log', '{schema}', 'events', (SELECT count(*) FROM {schema}.outbox)) FROM back"
         );
-        let set = stores.client.execute(&sql, &[&args.by.who, &args.reason]).await;
+        let set = stores.client.execute(&sql, &[&args.by.who, &args.reason, &os_user()]).await;
         set.with_context(|| format!("setting back the relay of {schema}"))?;
     }
     Ok(())

@@ -23,6 +23,7 @@ const PLUMBING: [(&str, &str); 3] = [
     ("V1__plumbing", include_str!("../migrations/plumbing.sql")),
     ("V2__dead_letters", include_str!("../migrations/dead_letters.sql")),
     ("V3__flow", include_str!("../migrations/flow.sql")),
+    ("V4__who_really", include_str!("../migrations/who_really.sql")),
 ];
 
 impl Schema {
