@@ -8,11 +8,16 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::HOSPITAL;
 
-const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
+pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
 
 /// A database with all four schemas and the bus, made as a roll-out makes them.
-async fn migrated() -> TestDb {
+pub(crate) async fn migrated() -> TestDb {
     let db = empty_database().await.unwrap();
+    migrate(&db);
+    db
+}
+
+pub(crate) fn migrate(db: &TestDb) {
     let mut migrate = Command::new(HOSPITAL);
     migrate.args(["migrate", "--owner-url", &db.owner_url()]);
     for service in SERVICES {
@@ -21,10 +26,9 @@ async fn migrated() -> TestDb {
     }
     let output = migrate.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    db
 }
 
-async fn connect(db: &TestDb, service: &str) -> Client {
+pub(crate) async fn connect(db: &TestDb, service: &str) -> Client {
     let url = db.url_as(&format!("hospital_{service}"), "secret");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     #[expect(clippy::disallowed_methods, reason = "ends with the client")]
@@ -150,7 +154,7 @@ fn signing_key() -> std::path::PathBuf {
     path
 }
 
-async fn connect_owner(db: &TestDb) -> Client {
+pub(crate) async fn connect_owner(db: &TestDb) -> Client {
     let (client, connection) = tokio_postgres::connect(&db.owner_url(), NoTls).await.unwrap();
     #[expect(clippy::disallowed_methods, reason = "ends with the client")]
     tokio::spawn(connection);

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod isolation;
+mod rights;
 mod seen;
 mod usage;
 

@@ -2,11 +2,14 @@
 //!
 //! The owner makes the schema, the service's role and its rights; the role itself may only use what is in its schema.
 
+mod rights;
+
 use std::time::Duration;
 
 use refinery::{Migration, Runner};
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
+pub use self::rights::Rights;
 use crate::{db::Db, outcome::Broken, sql};
 
 /// A service's schema as its code knows it.
@@ -16,15 +19,21 @@ pub struct Schema {
     pub name: &'static str,
     /// The service's own migrations, in order.
     pub migrations: Vec<Migration>,
+    /// What the service may do with its tables beyond reading them and adding to them.
+    pub rights: Rights,
 }
 
 /// What every schema has beside its service's own tables, in order.
-const PLUMBING: [(&str, &str); 3] = [
+const PLUMBING: [(&str, &str); 4] = [
     ("V1__plumbing", include_str!("../migrations/plumbing.sql")),
     ("V2__dead_letters", include_str!("../migrations/dead_letters.sql")),
     ("V3__flow", include_str!("../migrations/flow.sql")),
     ("V4__who_really", include_str!("../migrations/who_really.sql")),
 ];
+
+const VERSIONS: &str = "
+    SELECT (SELECT coalesce(max(version), 0)::int FROM migration_history),
+           (SELECT coalesce(max(version), 0)::int FROM plumbing_history)";
 
 impl Schema {
     /// The number of the newest migration.
@@ -36,8 +45,9 @@ impl Schema {
         role(self.name)
     }
 
-    /// Brings the schema up to date. Safe to run again and by several at once. With a password the role may log in by itself; without
-    /// one, whoever logs in must be a member of it.
+    /// Brings the schema up to date. Safe to run again and by several at once. With a password the
+    /// role may log in by itself, with that one from now on; without one, whoever logs in must be
+    /// a member of it.
     pub async fn migrate(
         &self,
         owner_url: &str,
@@ -57,25 +67,24 @@ impl Schema {
                 "CREATE EXTENSION IF NOT EXISTS btree_gist;
                  CREATE SCHEMA IF NOT EXISTS {schema};
                  GRANT USAGE ON SCHEMA {schema} TO hospital_{schema};
-                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO hospital_{schema};
-                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE, SELECT ON SEQUENCES TO hospital_{schema};
                  SET search_path = {schema}, public"
             ))
             .await
             .map_err(failed)?;
+        rights::set_defaults(&client, schema).await.map_err(failed)?;
         let plumbing: Result<Vec<Migration>, _> =
             PLUMBING.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
         let plumbing =
             plumbing.map_err(|e| Broken::defect("reading the plumbing's migrations", e))?;
         run(&mut client, &plumbing, "plumbing_history").await?;
         run(&mut client, &self.migrations, "migration_history").await?;
+        let (found, plumbing_found) = versions(&client).await.map_err(failed)?;
+        // A newer version knows more tables, and has said what may be done with them.
+        if found <= self.version() && plumbing_found <= plumbing_version(&plumbing) {
+            rights::apply(&client, schema, self.rights).await.map_err(failed)?;
+        }
         client
-            .batch_execute(
-                &format!("REVOKE UPDATE, DELETE, TRUNCATE ON outbox FROM hospital_{schema};
-                          REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON intervention FROM hospital_{schema};
-                          REVOKE INSERT, UPDATE, DELETE ON plumbing_history, migration_history FROM hospital_{schema};
-                          SELECT pg_advisory_unlock(hashtextextended('hospital migrate', 0))"),
-            )
+            .batch_execute("SELECT pg_advisory_unlock(hashtextextended('hospital migrate', 0))")
             .await
             .map_err(failed)
     }
@@ -83,12 +92,7 @@ impl Schema {
     /// Answers whether the schema is the one that this code knows. A newer one is accepted, so that old and new replicas run side by side
     /// during a roll-out: migrations keep the version before working.
     pub async fn check(&self, db: &Db) -> Result<(), Broken> {
-        let rows = db
-            .read(sql!(
-                "SELECT (SELECT coalesce(max(version), 0)::int FROM migration_history),
-                        (SELECT coalesce(max(version), 0)::int FROM plumbing_history)"
-            ))
-            .await?;
+        let rows = db.read(sql!(VERSIONS)).await?;
         let (found, plumbing): (i32, i32) = rows.first().map_or((0, 0), |r| (r.get(0), r.get(1)));
         if usize::try_from(plumbing).is_ok_and(|plumbing| plumbing < PLUMBING.len()) {
             return Err(Broken::unavailable(
@@ -127,6 +131,16 @@ async fn connect(url: &str) -> Result<Client, Broken> {
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// The newest migrations that a schema has: its own, and of the plumbing.
+async fn versions(client: &Client) -> Result<(i32, i32), tokio_postgres::Error> {
+    let row = client.query_one(VERSIONS, &[]).await?;
+    Ok((row.get(0), row.get(1)))
+}
+
+fn plumbing_version(plumbing: &[Migration]) -> i32 {
+    plumbing.iter().map(Migration::version).max().unwrap_or(0)
 }
 
 async fn create_role(client: &Client, role: &str, password: Option<&str>) -> Result<(), Broken> {

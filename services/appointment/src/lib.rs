@@ -32,7 +32,11 @@ refinery::embed_migrations!("migrations");
 
 /// The service's schema, as this code knows it.
 pub fn schema() -> Schema {
-    Schema { name: "appointment", migrations: migrations::runner().get_migrations().clone() }
+    Schema {
+        name: "appointment",
+        migrations: migrations::runner().get_migrations().clone(),
+        rights: &[("appointment", "UPDATE"), ("reservation", "DELETE")],
+    }
 }
 
 /// The service, ready to run.

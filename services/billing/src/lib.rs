@@ -35,7 +35,17 @@ const SANDBOX_DAYS: i32 = 400;
 
 /// The service's schema.
 pub fn schema() -> Schema {
-    Schema { name: "billing", migrations: migrations::runner().get_migrations().clone() }
+    Schema {
+        name: "billing",
+        migrations: migrations::runner().get_migrations().clone(),
+        rights: &[
+            ("bill", "UPDATE"),
+            ("bill_counter", "UPDATE"),
+            ("payment", "UPDATE"),
+            ("sandbox_charge", "UPDATE"),
+            ("service_type", "UPDATE"),
+        ],
+    }
 }
 
 /// The service, from what every service is made from.

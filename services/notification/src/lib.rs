@@ -27,7 +27,11 @@ refinery::embed_migrations!("migrations");
 
 /// The service's schema.
 pub fn schema() -> Schema {
-    Schema { name: "notification", migrations: migrations::runner().get_migrations().clone() }
+    Schema {
+        name: "notification",
+        migrations: migrations::runner().get_migrations().clone(),
+        rights: &[("contact", "UPDATE"), ("delivery", "UPDATE"), ("dispatch", "DELETE, UPDATE")],
+    }
 }
 
 /// The service, from what every service is made from.

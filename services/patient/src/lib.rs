@@ -23,7 +23,15 @@ refinery::embed_migrations!("migrations");
 
 /// The service's schema.
 pub fn schema() -> Schema {
-    Schema { name: "patient", migrations: migrations::runner().get_migrations().clone() }
+    Schema {
+        name: "patient",
+        migrations: migrations::runner().get_migrations().clone(),
+        rights: &[
+            ("patient", "UPDATE"),
+            ("patient_identifier", "DELETE"),
+            ("patient_name", "DELETE"),
+        ],
+    }
 }
 
 /// The service, from what every service is made from.

@@ -47,7 +47,7 @@ fn nothing(_: &Context) -> Result<Service, Broken> {
 }
 
 fn schema() -> Schema {
-    Schema { name: "kit", migrations: Vec::new() }
+    Schema { name: "kit", migrations: Vec::new(), rights: &[] }
 }
 
 async fn ready(base: &str) -> Response {

@@ -37,7 +37,7 @@ fn slow(_: &Context) -> Result<Service, Broken> {
 }
 
 fn schema() -> Schema {
-    Schema { name: "kit", migrations: Vec::new() }
+    Schema { name: "kit", migrations: Vec::new(), rights: &[] }
 }
 
 async fn timed(app: &TestApp) -> (Response, Duration) {

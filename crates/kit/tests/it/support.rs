@@ -34,7 +34,8 @@ async fn fill(url: &str) -> anyhow::Result<()> {
             "CREATE TABLE kit.bill (id uuid PRIMARY KEY, paid bigint NOT NULL DEFAULT 0, version int NOT NULL DEFAULT 1,
                  CONSTRAINT bill_not_overpaid CHECK (paid <= 100));
              CREATE TABLE kit.payment (id uuid PRIMARY KEY, bill_id uuid NOT NULL,
-                 CONSTRAINT payment_bill_exists FOREIGN KEY (bill_id) REFERENCES kit.bill DEFERRABLE INITIALLY DEFERRED)",
+                 CONSTRAINT payment_bill_exists FOREIGN KEY (bill_id) REFERENCES kit.bill DEFERRABLE INITIALLY DEFERRED);
+             GRANT UPDATE, DELETE ON kit.bill, kit.payment TO hospital_kit",
         )
         .await?;
     Ok(())
@@ -47,7 +48,7 @@ fn opened(db: TestDb) -> (TestDb, Db) {
 
 /// The schema without more.
 pub(crate) async fn migrate(owner_url: &str) -> anyhow::Result<()> {
-    let schema = Schema { name: "kit", migrations: Vec::new() };
+    let schema = Schema { name: "kit", migrations: Vec::new(), rights: &[] };
     Ok(schema.migrate(owner_url, Some("secret")).await?)
 }
 

@@ -63,7 +63,7 @@ fn things(_: &Context) -> Result<Service, Broken> {
 }
 
 fn schema() -> Schema {
-    Schema { name: "kit", migrations: Vec::new() }
+    Schema { name: "kit", migrations: Vec::new(), rights: &[] }
 }
 
 async fn start() -> TestApp {
