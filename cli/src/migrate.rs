@@ -30,10 +30,8 @@ pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     let owner = given.context("say who owns the database: --owner-url or DATABASE_URL")?;
     for entry in services::ALL {
         let schema = (entry.schema)();
-        let password = config
-            .database_url_of(entry.name)
-            .ok()
-            .and_then(|url| password_of(url, &schema.role()));
+        let password =
+            config.database_url_of(entry.name).ok().and_then(|url| schema.password_in(url));
         schema.migrate(owner, password.as_deref()).await?;
         eprintln!("schema {:<12} is at version {}", entry.name, schema.version());
     }
@@ -44,11 +42,4 @@ pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
         eprintln!("the PostgreSQL bus is installed");
     }
     Ok(())
-}
-
-/// The password in a service's own URL, if that is how its role logs in.
-fn password_of(url: &str, role: &str) -> Option<String> {
-    let config: tokio_postgres::Config = url.parse().ok()?;
-    let password = config.get_password().filter(|_| config.get_user() == Some(role))?;
-    String::from_utf8(password.to_vec()).ok()
 }

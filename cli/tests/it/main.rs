@@ -4,6 +4,7 @@
 
 mod isolation;
 mod rights;
+mod rotation;
 mod seen;
 mod usage;
 

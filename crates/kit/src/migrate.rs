@@ -3,11 +3,10 @@
 //! The owner makes the schema, the service's role and its rights; the role itself may only use what is in its schema.
 
 mod rights;
-
-use std::time::Duration;
+mod role;
 
 use refinery::{Migration, Runner};
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{Client, NoTls};
 
 pub use self::rights::Rights;
 use crate::{db::Db, outcome::Broken, sql};
@@ -45,6 +44,14 @@ impl Schema {
         role(self.name)
     }
 
+    /// The password in a service's own URL, if its role is who logs in with it.
+    pub fn password_in(&self, url: &str) -> Option<String> {
+        let config: tokio_postgres::Config = url.parse().ok()?;
+        let password =
+            config.get_password().filter(|_| config.get_user() == Some(self.role().as_str()))?;
+        String::from_utf8(password.to_vec()).ok()
+    }
+
     /// Brings the schema up to date. Safe to run again and by several at once. With a password the
     /// role may log in by itself, with that one from now on; without one, whoever logs in must be
     /// a member of it.
@@ -61,7 +68,7 @@ impl Schema {
             .batch_execute("SELECT pg_advisory_lock(hashtextextended('hospital migrate', 0))")
             .await
             .map_err(failed)?;
-        create_role(&client, &role(schema), role_password).await?;
+        role::ensure(&client, &role(schema), owner_url, role_password).await?;
         client
             .batch_execute(&format!(
                 "CREATE EXTENSION IF NOT EXISTS btree_gist;
@@ -141,40 +148,6 @@ async fn versions(client: &Client) -> Result<(i32, i32), tokio_postgres::Error> 
 
 fn plumbing_version(plumbing: &[Migration]) -> i32 {
     plumbing.iter().map(Migration::version).max().unwrap_or(0)
-}
-
-async fn create_role(client: &Client, role: &str, password: Option<&str>) -> Result<(), Broken> {
-    // Two databases of one server may get here at once, and CREATE ROLE has no IF NOT EXISTS.
-    let create = format!(
-        "DO $$ BEGIN CREATE ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE; \
-         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
-    );
-    let failed = |e| Broken::defect("creating a service's role", e);
-    client.batch_execute(&create).await.map_err(failed)?;
-    if let Some(password) = password {
-        let quoted = password.replace('\'', "''");
-        let rows = client
-            .query("SELECT 1 FROM pg_roles WHERE rolname = $1 AND rolcanlogin", &[&role])
-            .await
-            .map_err(failed)?;
-        // Only when it is new, so that a role that is in use is left alone.
-        if rows.is_empty() {
-            let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{quoted}'");
-            let mut altered = client.batch_execute(&alter).await;
-            // Roles belong to the server: a migration of another of its databases may alter this one at the same moment, and PostgreSQL then
-            // fails one of the two.
-            for _ in 0..10 {
-                let Err(e) = &altered else { break };
-                if e.code() != Some(&SqlState::INTERNAL_ERROR) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                altered = client.batch_execute(&alter).await;
-            }
-            altered.map_err(failed)?;
-        }
-    }
-    Ok(())
 }
 
 async fn run(client: &mut Client, migrations: &[Migration], table: &str) -> Result<(), Broken> {

@@ -72,9 +72,10 @@ async fn migrate(config: Arc<Config>, schema: &'static str, build: Build) -> Res
     let owner = config.admin_database_url.clone().ok_or_else(|| {
         Broken::defect("migrating", "HOSPITAL_ADMIN_DATABASE_URL is not set: the owner's URL")
     })?;
+    let url = config.database_url_of(schema).map(ToOwned::to_owned);
     let context = Context::new(config, schema, Clock::system())?;
     let service = build(&context)?;
-    let password = context.db.config().get_password().map(String::from_utf8_lossy);
+    let password = url.ok().and_then(|url| service.schema.password_in(&url));
     service.schema.migrate(owner.expose(), password.as_deref()).await?;
     tracing::info!(schema, version = service.schema.version(), "the schema is up to date");
     Ok(())
