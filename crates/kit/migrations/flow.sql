@@ -129,7 +129,7 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE outbox INCLUDING DEFAULTS)', name);
-    EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %I FROM %I',
+    EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %I FROM %I',
         name, 'hospital_' || current_schema());
     EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
         name, opens, closes);

@@ -19,7 +19,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Commits, TestDb, database::owner_url_of, database_from, empty_database_with, eventually, make_topics,
+    Commits, TestDb, database::owner_url_of, database_from, empty_database_with, eventually,
+    make_topics,
 };
 
 /// The password of every service's role in tests.

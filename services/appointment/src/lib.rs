@@ -35,7 +35,7 @@ pub fn schema() -> Schema {
     Schema {
         name: "appointment",
         migrations: migrations::runner().get_migrations().clone(),
-        rights: &[("appointment", "UPDATE"), ("reservation", "DELETE")],
+        rights: &[("appointment", "UPDATE"), ("own_booking", "UPDATE"), ("reservation", "DELETE")],
     }
 }
 

@@ -15,13 +15,16 @@ use tokio_postgres::{Client, Error};
 pub type Rights = &'static [(&'static str, &'static str)];
 
 /// The rights of every service to what every schema has. Each list is in the order of the alphabet.
-const PLUMBING: [(&str, &str); 7] = [
+const PLUMBING: [(&str, &str); 9] = [
     ("dead_letter", "INSERT, SELECT, UPDATE"),
     ("idempotency", "DELETE, INSERT, SELECT, UPDATE"),
     // What waits behind a dead letter was not received yet.
     ("inbox", "DELETE, INSERT, SELECT"),
     // What people did is written by who may write it, and what was migrated by who migrates.
     ("intervention", "SELECT"),
+    // Written by the functions that remove what is past retention.
+    ("kept_since", "SELECT"),
+    ("maintenance", "SELECT"),
     ("migration_history", "SELECT"),
     ("outbox_relay", "SELECT, UPDATE"),
     ("plumbing_history", "SELECT"),
