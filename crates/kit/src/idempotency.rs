@@ -15,7 +15,7 @@ use tokio_postgres::{Row, types::Json};
 pub use self::together::{Joint, Member, Together};
 use crate::{
     db::{Db, Statement, Tx, Unit, scheduled},
-    http::{Answer, Problem},
+    http::{Answer, Problem, Trace},
     outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
 };
@@ -78,7 +78,8 @@ pub async fn claim<T, R: Explain>(
         Err(Failure::Refused(Claimed::Refused(refused))) => {
             // What a caller may do and which version they saw can change under the same key, which says neither.
             let lasts = !matches!(refused.kind(), RefusalKind::Forbidden | RefusalKind::Stale);
-            let answer = Answer::problem(refused.explain(db).await);
+            let trace = request.unit.traceparent.as_deref().and_then(Trace::id_in);
+            let answer = Answer::problem(refused.explain(db).await).traced(trace);
             Once::Answered(if lasts {
                 remember_refusal(db, &request, answer).await
             } else {

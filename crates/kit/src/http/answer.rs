@@ -8,7 +8,9 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::{Problem, Trace, current_trace};
+
+const PROBLEM: &str = "application/problem+json";
 
 /// Status, headers and body of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Answer {
 
     #[expect(clippy::needless_pass_by_value, reason = "a problem ends here")]
     pub fn problem(problem: Problem) -> Self {
-        let mut headers = vec![(header::CONTENT_TYPE, "application/problem+json".to_owned())];
+        let mut headers = vec![(header::CONTENT_TYPE, PROBLEM.to_owned())];
         for (name, value) in problem.headers() {
             headers.push((HeaderName::from_static(name), value.clone()));
         }
@@ -119,17 +121,39 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Gives a problem this trace's id, unless it has one: a refusal that was found out for several requests together was made in no
+    /// request's own trace.
+    #[must_use]
+    pub(crate) fn traced(mut self, trace_id: Option<&str>) -> Self {
+        const MEMBER: &[u8] = b"\"traceId\":";
+        let is_problem = self.headers.iter().any(|(_, value)| value == PROBLEM);
+        if is_problem
+            && let Some(id) = trace_id
+            // Nearly every one has it, and need not be read for that.
+            && !self.body.windows(MEMBER.len()).any(|part| part == MEMBER)
+            && let Ok(Value::Object(mut body)) = serde_json::from_slice(&self.body)
+        {
+            body.insert("traceId".to_owned(), id.into());
+            self.body = Value::Object(body).to_string().into_bytes();
+        }
+        self
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = self.status;
+        let trace = current_trace();
+        let this = self.traced(trace.as_ref().map(Trace::id));
+        let mut response = Response::new(Body::from(this.body));
+        *response.status_mut() = this.status;
         let headers: &mut HeaderMap = response.headers_mut();
-        for (name, value) in self.headers {
+        for (name, value) in this.headers {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
         }
-        if self.replayed {
+        if this.replayed {
             headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
         response
@@ -139,6 +163,18 @@ impl IntoResponse for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_gets_the_trace_that_it_lacks_and_keeps_the_one_that_it_has() {
+        let bare = Answer::problem(Problem::new(409, "slot-unavailable", "It is taken."));
+        let traced = bare.clone().traced(Some("one"));
+        let body: Value = serde_json::from_slice(traced.body()).unwrap();
+        assert_eq!((&body["traceId"], &body["code"]), (&"one".into(), &"slot-unavailable".into()));
+        assert_eq!(traced.clone().traced(Some("two")), traced);
+        assert_eq!(bare.clone().traced(None), bare);
+        let done = Answer::plain(&serde_json::json!({}));
+        assert_eq!(done.clone().traced(Some("one")), done);
+    }
 
     #[test]
     fn an_answer_survives_being_stored() {

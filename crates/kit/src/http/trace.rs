@@ -31,6 +31,11 @@ impl Trace {
         &self.traceparent
     }
 
+    /// The id in a `traceparent` of ours.
+    pub fn id_in(traceparent: &str) -> Option<&str> {
+        traceparent.get(3..35)
+    }
+
     /// The 32 hexadecimal digits by which logs, events and answers of one journey are found.
     pub fn id(&self) -> &str {
         &self.traceparent[3..35]

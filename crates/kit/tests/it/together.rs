@@ -294,3 +294,18 @@ async fn what_may_have_been_committed_is_looked_up_by_its_key_and_never_done_twi
     assert!((sure..=sure + open).contains(&there), "{there} there, and {sure} to {open} more told");
     assert_eq!(count(&db, &format!("bill WHERE paid = {there}")).await, 1);
 }
+
+#[tokio::test]
+async fn a_refusal_that_is_found_out_together_has_the_trace_of_its_request_and_is_repeated_with_it()
+{
+    let (_database, db) = schema().await;
+    let (bill, together) = (bill(&db, 1).await, Together::<Paying>::new(&db));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut request = request(Some("k"));
+    request.unit.traceparent = Some(format!("00-{trace}-00f067aa0ba902b7-01"));
+    let first = together.once(request.clone(), Pay { bill, amount: 101 }).await;
+    let told: serde_json::Value = serde_json::from_slice(first.body()).unwrap();
+    assert_eq!((first.status(), &told["traceId"]), (409, &trace.into()), "{told}");
+    let again = together.once(request, Pay { bill, amount: 101 }).await;
+    assert_eq!((again.status(), again.body()), (409, first.body()));
+}
