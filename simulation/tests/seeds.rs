@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use hospital_simulation::{
-    platform::build::Programs,
+    platform::build::shipped,
     run::{Args, run},
 };
 
@@ -25,9 +25,11 @@ async fn seeds_that_once_found_something_pass() {
 }
 
 #[test]
-fn what_is_shipped_has_no_defect_to_turn_on() {
-    let shipped = std::fs::read(Programs::find(None).unwrap().hospital).unwrap();
+fn what_is_shipped_has_nothing_of_the_simulation_to_turn_on() {
+    let shipped = std::fs::read(shipped().unwrap()).unwrap();
     let has = |word: &[u8]| shipped.windows(word.len()).any(|window| window == word);
     assert!(has(b"HOSPITAL_DATA_DIR"), "a word that must be there, to see that words are found");
-    assert!(!has(b"HOSPITAL_TEST_DEFECT"));
+    for word in ["HOSPITAL_TEST_DEFECT", "clock_file"] {
+        assert!(!has(word.as_bytes()), "{word}");
+    }
 }

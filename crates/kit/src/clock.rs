@@ -27,6 +27,7 @@ impl Clock {
     }
 
     /// Puts every copy of this clock so far off the machine's. For the simulation.
+    #[cfg(feature = "simulation")]
     pub(crate) fn set_offset_us(&self, offset_us: i64) {
         self.offset_us.store(offset_us, Ordering::Relaxed);
     }

@@ -119,7 +119,7 @@ async fn claim(
     let topics: Vec<String> = batch.iter().map(|arrival| arrival.event.topic.clone()).collect();
     let aggregates: Vec<Option<Uuid>> =
         batch.iter().map(|a| dead_letter::aggregate_of(a.record)).collect();
-    #[cfg(feature = "defects")]
+    #[cfg(feature = "simulation")]
     if crate::defects::is(crate::defects::Defect::NoInbox) {
         return Ok((ids.iter().map(|id| id.uuid()).collect(), HashMap::new()));
     }

@@ -8,7 +8,7 @@ pub mod config;
 pub mod consumer;
 pub mod db;
 pub mod dead_letter;
-#[cfg(feature = "defects")]
+#[cfg(feature = "simulation")]
 pub mod defects;
 pub mod flow;
 pub mod http;

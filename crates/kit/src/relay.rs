@@ -272,7 +272,7 @@ impl Leader {
         let Some(last) = rows.last() else { return Ok(0) };
         let (snapshot, saved): (String, String) = (last.get("snapshot"), last.get("saved"));
         let after: i64 = last.get("seq");
-        #[cfg(feature = "defects")]
+        #[cfg(feature = "simulation")]
         if crate::defects::is(crate::defects::Defect::NoOutbox) {
             return self.publish_and_forget(&rows).await;
         }
@@ -312,7 +312,7 @@ impl Leader {
     }
 
     /// As who calls the bus after the commit would: what does not arrive is lost.
-    #[cfg(feature = "defects")]
+    #[cfg(feature = "simulation")]
     async fn publish_and_forget(&self, rows: &[Row]) -> Result<usize, RelayError> {
         let last = rows.last().expect("there is something to publish");
         let (snapshot, saved): (String, String) = (last.get("snapshot"), last.get("saved"));

@@ -11,9 +11,9 @@ use crate::Defect;
 
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// What is shipped: `verify`, and the services unless they are to be defective.
+    /// What is shipped: `verify`.
     pub hospital: PathBuf,
-    /// What runs the services.
+    /// What runs the services: the libraries that are shipped, with what only the simulation may do to them.
     pub services: PathBuf,
     pub environment: Vec<(String, String)>,
 }
@@ -25,26 +25,39 @@ impl Programs {
     /// # Errors
     /// When a program is missing and cannot be built.
     pub fn find(defect: Option<Defect>) -> anyhow::Result<Self> {
-        let own = std::env::current_exe().context("finding this program's own file")?;
-        let mut beside = own.parent().context("its directory")?.to_owned();
-        // Tests are one directory further down.
-        let tested = beside.ends_with("deps");
-        if tested {
-            beside.pop();
-        }
-        // With the features of the whole workspace, so that dependencies are those which are compiled already.
-        let hospital = match beside.join("hospital") {
-            built if tested && built.exists() => built,
-            _ => program(&beside, "hospital", &["--workspace"])?,
-        };
-        let Some(defect) = defect else {
-            return Ok(Self { services: hospital.clone(), hospital, environment: Vec::new() });
-        };
-        let what = ["--workspace", "--features", "hospital-simulation/defects"];
-        let services = program(&beside, "hospital-defective", &what)?;
-        let environment = vec![("HOSPITAL_TEST_DEFECT".to_owned(), defect.name().to_owned())];
-        Ok(Self { hospital, services, environment })
+        let (beside, _) = beside()?;
+        let what = ["--workspace", "--features", "hospital-simulation/simulation"];
+        let services = program(&beside, "hospital-simulated", &what)?;
+        let defect = defect.map(|defect| defect.name().to_owned());
+        let environment =
+            defect.map(|name| ("HOSPITAL_TEST_DEFECT".to_owned(), name)).into_iter().collect();
+        Ok(Self { hospital: shipped()?, services, environment })
     }
+}
+
+/// The program that is shipped, found or built like the others.
+///
+/// # Errors
+/// When it is missing and cannot be built.
+pub fn shipped() -> anyhow::Result<PathBuf> {
+    let (beside, tested) = beside()?;
+    // With the features of the whole workspace, so that dependencies are those which are compiled already.
+    match beside.join("hospital") {
+        built if tested && built.exists() => Ok(built),
+        _ => program(&beside, "hospital", &["--workspace"]),
+    }
+}
+
+/// The directory of the programs, and whether this is a test.
+fn beside() -> anyhow::Result<(PathBuf, bool)> {
+    let own = std::env::current_exe().context("finding this program's own file")?;
+    let mut beside = own.parent().context("its directory")?.to_owned();
+    // Tests are one directory further down.
+    let tested = beside.ends_with("deps");
+    if tested {
+        beside.pop();
+    }
+    Ok((beside, tested))
 }
 
 fn program(beside: &Path, name: &str, what: &[&str]) -> anyhow::Result<PathBuf> {

@@ -39,10 +39,12 @@ pub struct Config {
 /// What only the simulation sets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+    #[cfg(feature = "simulation")]
 pub struct SimulationConfig {
     /// A file that says by how many seconds the service's clock is off, and may say something else later.
     pub clock_file: Option<PathBuf>,
 }
+#[cfg(feature = "simulation")]
 
 /// The hospital itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]

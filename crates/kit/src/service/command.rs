@@ -102,7 +102,14 @@ fn fail(e: &dyn std::fmt::Display) -> std::process::ExitCode {
 }
 
 /// The machine's clock, or one that the simulation puts off while the service runs.
+/// The machine's clock.
+#[cfg(not(feature = "simulation"))]
+fn clock(_: &Config) -> Clock {
+    Clock::system()
+}
+
 fn clock(config: &Config) -> Clock {
+#[cfg(feature = "simulation")]
     let clock = Clock::system();
     if let Some(path) = config.simulation.clock_file.clone() {
         let kept = clock.clone();

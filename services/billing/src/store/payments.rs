@@ -85,7 +85,7 @@ pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
     }
 }
 
-#[cfg(not(feature = "defects"))]
+#[cfg(not(feature = "simulation"))]
 const fn add_paid_sql() -> &'static str {
     ADD_PAID
 }
@@ -94,7 +94,7 @@ const ADD_PAID: &str = "
     UPDATE bill SET paid = paid + ($2::bigint[])[array_position($1, id)], version = version + ($3::integer[])[array_position($1, id)]
     WHERE id = ANY ($1::uuid[]) AND currency = ($4::text[])[array_position($1, id)]";
 
-#[cfg(feature = "defects")]
+#[cfg(feature = "simulation")]
 fn add_paid_sql() -> &'static str {
     use hospital_kit::defects::{Defect, is};
     /// What is read is not locked, and somebody else may have written when this writes.
