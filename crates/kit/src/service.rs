@@ -310,9 +310,9 @@ fn health(
         ("schema", Need::Always, schema),
         ("bus", Need::ToStart, bus),
         ("topics", Need::ToStart, topics),
-        ("events", Need::ToFlow, flows(|still| &still.events)),
-        ("consumers", Need::ToFlow, flows(|still| &still.consumers)),
-        ("maintenance", Need::ToFlow, flows(|still| &still.maintenance)),
+        ("events", Need::ForSome, flows(|still| &still.events)),
+        ("consumers", Need::ForSome, flows(|still| &still.consumers)),
+        ("maintenance", Need::ForSome, flows(|still| &still.maintenance)),
     ])
 }
 
@@ -343,3 +343,9 @@ async fn forget(db: Db, bus: SharedBus, stop: CancellationToken) {
         }
     }
 }
+    let authority = Arc::clone(&context.authority);
+    let keys = check(move || {
+        let known = authority.keys_are_known();
+        async move { known }
+    });
+        ("keys", Need::ForSome, keys),

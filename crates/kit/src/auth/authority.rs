@@ -58,6 +58,14 @@ impl Authority {
         Ok(Self { keys, good: Mutex::default(), config: config.clone(), clock })
     }
 
+    /// Whether the keys of the issuer's set are known and fresh enough to be trusted, as far as anybody has looked.
+    ///
+    /// # Errors
+    /// Since when they are not.
+    pub fn keys_are_known(&self) -> Result<(), String> {
+        self.keys.are_known()
+    }
+
     /// The actor that a token speaks for.
     pub async fn verify(&self, token: &str) -> Result<Actor, TokenRejected> {
         if token.len() > TOKEN_BYTES_MAX {

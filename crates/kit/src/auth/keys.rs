@@ -46,6 +46,8 @@ pub(super) struct Keys {
     /// Counts the changes of the set.
     generation: AtomicU64,
     looked_up: tokio::sync::Mutex<Option<Timestamp>>,
+    /// How long the set is trusted while it cannot be looked up.
+    stale_max: SignedDuration,
     clock: Clock,
 }
 
@@ -53,6 +55,10 @@ pub(super) struct Keys {
 struct Set {
     jwks: Vec<Jwk>,
     keys: HashMap<String, Trusted>,
+    /// When it was read last.
+    read: Option<Timestamp>,
+    /// Why it could not be read since.
+    failed: Option<String>,
 }
 
 enum Source {
@@ -75,6 +81,7 @@ impl Keys {
                 Broken::defect("reading auth.jwks_file", format!("{}: {e}", path.display()))
             })?;
             looked_up = Some(clock.now());
+            set.read = looked_up;
             Source::File(path.clone())
         } else if let Some(url) = &config.jwks_url {
             Source::Url { url: url.clone(), http: http_client()? }
@@ -92,6 +99,9 @@ impl Keys {
             set: RwLock::new(set),
             generation: AtomicU64::new(0),
             looked_up: tokio::sync::Mutex::new(looked_up),
+            stale_max: SignedDuration::from_secs(
+                i64::try_from(config.jwks_stale_max_s).unwrap_or(i64::MAX),
+            ),
             clock,
         })
     }
@@ -122,7 +132,7 @@ impl Keys {
         // Before the first look-up there is no set to keep fresh; `find` fetches it, and waits for it.
         if let Ok(mut looked_up) = self.looked_up.try_lock()
             && looked_up.is_some()
-            && self.is_due(*looked_up, FRESH)
+            && self.is_due(*looked_up, FRESH.min(self.stale_max))
         {
             *looked_up = Some(self.clock.now());
             self.replace().await;
@@ -148,26 +158,54 @@ impl Keys {
         last.is_none_or(|last| now < last || now.duration_since(last) >= pause)
     }
 
-    /// A failure keeps the keys that are known.
+    /// A failure keeps the keys that are known, for a while: a key that was withdrawn because somebody has stolen it ends even when
+    /// that somebody keeps the set from being looked up.
     async fn replace(&self) {
         let read = match &self.source {
             Source::None => return,
             Source::File(path) => read_file(path),
             Source::Url { url, http } => fetch(http, url).await,
         };
+        let now = self.clock.now();
+        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok(new) => {
-                let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
-                if set.jwks != new.jwks {
-                    *set = new;
+                let changed = set.jwks != new.jwks;
+                *set = Set { read: Some(now), ..new };
+                if changed {
                     self.generation.fetch_add(1, Ordering::Release);
                     tracing::info!(keys = set.keys.len(), "the set of trusted keys has changed");
                 }
             }
             Err(reason) => {
-                tracing::warn!(reason, "the key set cannot be looked up; the known keys stay");
+                let age = set.read.map(|read| now.duration_since(read));
+                if set.keys.is_empty() {
+                    tracing::error!(
+                        reason,
+                        "the key set cannot be looked up; no key of it is known"
+                    );
+                } else if age.is_some_and(|age| age >= self.stale_max) {
+                    tracing::error!(
+                        reason,
+                        "the key set could not be looked up for auth.jwks_stale_max_s; its keys are trusted no more"
+                    );
+                    *set = Set { read: set.read, ..Set::default() };
+                    self.generation.fetch_add(1, Ordering::Release);
+                } else {
+                    tracing::warn!(reason, "the key set cannot be looked up; the known keys stay");
+                }
+                set.failed = Some(reason);
             }
         }
+    }
+
+    pub(super) fn are_known(&self) -> Result<(), String> {
+        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(reason) = &set.failed else { return Ok(()) };
+        let since = set.read.map_or_else(|| "the start".to_owned(), |read| read.to_string());
+        let trusted =
+            if set.keys.is_empty() { "none of its keys is trusted" } else { "its keys stay" };
+        Err(format!("the key set was not read since {since}, and {trusted}: {reason}"))
     }
 }
 
@@ -197,7 +235,7 @@ fn parse(bytes: &[u8]) -> Result<Set, String> {
     if keys.is_empty() {
         return Err("it has no key with a kid for EdDSA, ES256 or RS256 signatures".to_owned());
     }
-    Ok(Set { jwks, keys })
+    Ok(Set { jwks, keys, ..Set::default() })
 }
 
 /// The keys that may sign, each with its algorithm.

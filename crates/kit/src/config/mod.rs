@@ -149,6 +149,8 @@ pub struct AuthConfig {
     pub service_token_file: Option<PathBuf>,
 }
 
+    /// How long the keys of a set are trusted while it cannot be looked up.
+    pub jwks_stale_max_s: u64,
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
@@ -164,6 +166,7 @@ impl Default for AuthConfig {
     }
 }
 
+            jwks_stale_max_s: 86_400,
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {

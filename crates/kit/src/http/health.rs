@@ -30,8 +30,8 @@ pub enum Need {
     /// It must be there when the service starts. Later it may be away: the service works on without it and says so, and whoever sends it
     /// requests must not stop for that.
     ToStart,
-    /// Without it the service starts and works on, and says that something stands still.
-    ToFlow,
+    /// Without it the service starts and works on, for most requests at least, and says what stands still.
+    ForSome,
 }
 
 /// Liveness and readiness of a service.
@@ -68,11 +68,11 @@ impl Health {
         }))
         .await;
         let whole = checked.iter().all(|(_, _, result)| result.is_ok());
-        let without = |needs: &[Need]| {
-            checked.iter().all(|(_, need, result)| needs.contains(need) || result.is_ok())
+        let all_of = |needs: &[Need]| {
+            checked.iter().all(|(_, need, result)| !needs.contains(need) || result.is_ok())
         };
-        let able = without(&[Need::ToStart, Need::ToFlow]);
-        if without(&[Need::ToFlow]) {
+        let able = all_of(&[Need::Always]);
+        if all_of(&[Need::Always, Need::ToStart]) {
             self.started.store(true, Ordering::Relaxed);
         }
         let (status, ready) = if self.stopping.load(Ordering::Relaxed) {

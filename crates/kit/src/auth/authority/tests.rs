@@ -350,6 +350,29 @@ async fn keys_at_an_address_are_fetched_late_and_rarely_and_outlive_its_failure(
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
+#[tokio::test]
+async fn keys_that_cannot_be_looked_up_for_long_are_trusted_no_more() {
+    let f = fixture_of(AuthConfig { jwks_stale_max_s: 3600, ..AuthConfig::default() });
+    let token = f.key.sign(&claims(), 10 * HOUR).unwrap();
+    assert!(f.authority.verify(&token).await.is_ok());
+    assert_eq!(f.authority.keys_are_known(), Ok(()));
+    std::fs::remove_file(&f.jwks).unwrap();
+    f.clock.advance(Duration::from_secs(3000));
+    assert!(f.authority.verify(&token).await.is_ok(), "the known keys stay for a while");
+    let told = f.authority.keys_are_known().unwrap_err();
+    assert!(told.contains("its keys stay"), "{told}");
+    f.clock.advance(Duration::from_secs(601));
+    let stale = f.authority.verify(&token).await;
+    assert_eq!(stale, Err(TokenRejected::UnknownKey), "though it was found good before");
+    let told = f.authority.keys_are_known().unwrap_err();
+    assert!(told.contains("none of its keys is trusted"), "{told}");
+
+    trust(&f.jwks, &[&f.key]);
+    f.clock.advance(Duration::from_secs(6));
+    assert!(f.authority.verify(&token).await.is_ok(), "the set is back");
+    assert_eq!(f.authority.keys_are_known(), Ok(()));
+}
+
 #[test]
 fn without_anybody_to_trust_there_is_no_start() {
     let refused =
