@@ -10,7 +10,7 @@ use console::style;
 use hospital_cluster::Installation;
 use serde::Serialize;
 
-use crate::platform::{PlatformArgs, SERVICES};
+use crate::platform::{PlatformArgs, SERVICE_COUNT, probe_port};
 
 /// Says what is missing or wrong on this machine, and the command that mends it
 #[derive(clap::Args)]
@@ -173,14 +173,14 @@ fn ports(platform: &PlatformArgs) -> Finding {
         );
     }
     let base = platform.base_port_or_default();
-    let taken: Vec<String> = (1_u16..)
-        .zip(SERVICES)
-        .map(|(offset, _)| base + offset)
+    // The services' own, and those where they are probed.
+    let last = probe_port(base, SERVICE_COUNT);
+    let taken: Vec<String> = (base + 1..=last)
         .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err())
         .map(|port| port.to_string())
         .collect();
     if taken.is_empty() {
-        Finding::good(what, format!("{} to {} are free", base + 1, base + 4))
+        Finding::good(what, format!("{} to {last} are free", base + 1))
     } else {
         Finding::bad(
             what,

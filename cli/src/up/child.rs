@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 pub(crate) struct Recipe {
     pub(crate) name: &'static str,
     pub(crate) port: u16,
+    /// Where its health is asked for.
+    pub(crate) probes: u16,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) config: Option<PathBuf>,
     pub(crate) log: PathBuf,

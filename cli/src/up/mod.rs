@@ -19,7 +19,7 @@ use hospital_kit::{
 use rustix::fs::{FlockOperation, flock};
 
 use self::supervisor::Supervisor;
-use crate::platform::{self, PlatformArgs, SERVICES};
+use crate::platform::{self, PlatformArgs, SERVICE_COUNT, SERVICES, probe_port};
 
 /// How long a cluster that is still starting is waited for.
 const KAFKA_PATIENCE: Duration = Duration::from_secs(20);
@@ -109,12 +109,16 @@ fn instance(dir: &Path) -> anyhow::Result<String> {
 }
 
 fn refuse_taken_ports(base_port: u16) -> anyhow::Result<()> {
+    if base_port.checked_add(2 * SERVICE_COUNT).is_none() {
+        bail!("there are no eight ports behind {base_port}; take a lower --base-port");
+    }
     for (offset, service) in (1_u16..).zip(SERVICES) {
-        let port = base_port + offset;
-        if let Err(e) = std::net::TcpListener::bind(("127.0.0.1", port)) {
-            bail!(
-                "port {port}, which is the {service} service's, cannot be used ({e}); take another --base-port"
-            );
+        for port in [base_port + offset, probe_port(base_port, offset)] {
+            if let Err(e) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+                bail!(
+                    "port {port}, which is the {service} service's, cannot be used ({e}); take another --base-port"
+                );
+            }
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use super::{
     child::{Recipe, Running, pause},
     database::Database,
 };
-use crate::platform::{BusEntry, PlatformFile, SERVICES, ServiceEntry, write_private};
+use crate::platform::{BusEntry, PlatformFile, SERVICES, ServiceEntry, probe_port, write_private};
 
 /// How often it looks after its children.
 const TICK: Duration = Duration::from_millis(20);
@@ -54,6 +54,10 @@ impl Supervisor {
                         format!("127.0.0.1:{}", base_port + offset),
                     ),
                     (
+                        format!("HOSPITAL_{table}__PROBE_LISTEN"),
+                        format!("127.0.0.1:{}", probe_port(base_port, offset)),
+                    ),
+                    (
                         format!("HOSPITAL_{table}__DATABASE_URL"),
                         database.service_urls[name].clone(),
                     ),
@@ -74,7 +78,14 @@ impl Supervisor {
                     environment.push(("HOSPITAL_BUS__INSTANCE".to_owned(), instance.clone()));
                 }
                 let log = dir.join("logs").join(format!("{name}.log"));
-                Recipe { name, port: base_port + offset, environment, config: config.cloned(), log }
+                Recipe {
+                    name,
+                    port: base_port + offset,
+                    probes: probe_port(base_port, offset),
+                    environment,
+                    config: config.cloned(),
+                    log,
+                }
             })
             .collect();
         Self {
@@ -101,8 +112,8 @@ impl Supervisor {
         let http = reqwest::Client::builder().no_proxy().build()?;
         let deadline = Instant::now() + Duration::from_secs(60);
         for i in 0..self.recipes.len() {
-            let (name, port) = (self.recipes[i].name, self.recipes[i].port);
-            let url = format!("http://127.0.0.1:{port}/health/ready");
+            let (name, probes) = (self.recipes[i].name, self.recipes[i].probes);
+            let url = format!("http://127.0.0.1:{probes}/health/ready");
             loop {
                 let answer = http.get(&url).timeout(Duration::from_secs(2)).send().await;
                 if answer.is_ok_and(|a| a.status().is_success()) {

@@ -116,6 +116,7 @@ impl Apart {
             writeln!(file, "{name}.database_url = {url:?}").unwrap();
             let listen = self.url(name).replace("http://", "");
             writeln!(file, "{name}.listen = {listen:?}").unwrap();
+            writeln!(file, "{name}.probe_listen = \"127.0.0.1:0\"").unwrap();
         }
         file
     }

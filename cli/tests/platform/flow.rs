@@ -94,12 +94,16 @@ async fn every_service_tells_of_its_health_its_figures_and_its_api() {
     let platform = Platform::start();
     for port in 1..=4 {
         let base = format!("http://127.0.0.1:{}", platform.base_port + port);
-        for (path, word) in [
-            ("/health/live", ""),
-            ("/health/ready", "database"),
-            ("/metrics", "# type service_info gauge"),
-            ("/openapi.json", "\"openapi\":"),
-            ("/docs", "<html"),
+        let probes = format!("http://127.0.0.1:{}", platform.base_port + 4 + port);
+        for (base, path, word) in [
+            (&base, "/health/live", ""),
+            (&base, "/health/ready", "database"),
+            (&base, "/metrics", "# type service_info gauge"),
+            (&base, "/openapi.json", "\"openapi\":"),
+            (&base, "/docs", "<html"),
+            (&probes, "/health/live", ""),
+            (&probes, "/health/ready", "database"),
+            (&probes, "/metrics", "# type service_info gauge"),
         ] {
             let answer = client().get(format!("{base}{path}")).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{base}{path}");

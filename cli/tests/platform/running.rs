@@ -297,7 +297,7 @@ pub(crate) fn free_base_port() -> u16 {
         .map(|n| first + n * 10)
         .find(|base| {
             let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok();
-            !taken.contains(base) && (0..=4).all(free) && taken.insert(*base)
+            !taken.contains(base) && (0..=8).all(free) && taken.insert(*base)
         })
         .expect("there are free ports")
 }

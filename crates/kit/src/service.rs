@@ -12,21 +12,26 @@ use axum::{
 };
 use hospital_contracts::TOPICS;
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use utoipa::openapi::OpenApi;
 
-pub use self::command::{main, run_until_signal, runtime};
+pub use self::command::{main, raise_descriptors, run_until_signal, runtime};
 
 use crate::{
     auth::{Authority, TokenSource},
     bus::{SharedBus, TopicSpec, kafka::KafkaBus, postgres::PostgresBus},
     clock::Clock,
-    config::{BusConfig, BusKind, Config, Secret},
+    config::{BusConfig, BusKind, Config, HttpConfig, Secret},
     consumer::{self, ConsumerSettings},
     db::{Db, DbSettings},
     dead_letter::{self, dead_letter_topic},
     flow::{self, Standstill},
-    http::{ANSWERED_BY, Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve},
+    http::{
+        ANSWERED_BY, BodySettings, Check, Edge, EdgeSettings, Health, Need, ServerSettings, serve,
+    },
     idempotency,
     inbox::Consume,
     maintenance::{self, Keep, Prune},
@@ -124,24 +129,33 @@ pub fn topics(bus: &BusConfig, consumers: &[Arc<dyn Consume>]) -> Vec<TopicSpec>
     live.chain(dead).map(|(name, partitions)| TopicSpec { name, partitions, retention }).collect()
 }
 
-/// Runs a service on a listener until told to stop, then stops it politely: not ready, accept nothing new, drain requests, finish
+/// Where a service is asked.
+pub struct Listeners {
+    pub requests: TcpListener,
+    /// For health and metrics alone, which are answered however much is asked of the other.
+    pub probes: TcpListener,
+}
+
+/// Runs a service on its listeners until told to stop, then stops it politely: not ready, accept nothing new, drain requests, finish
 /// batches, publish what is committed, close.
 pub async fn run(
     context: Context,
     build: Build,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: CancellationToken,
 ) -> Result<(), Broken> {
     let service = build(&context)?;
     telemetry::announce(service.schema.name);
-    await_schema(&service.schema, &context.db, &stop).await?;
-    let http = context.config.http;
+    let http = &context.config.http;
     let (topics_state, topics_seen) = watch::channel(Err("not looked at yet".to_owned()));
     let (flowing, flow_seen) = watch::channel(Standstill::default());
     let health = health(&context, &service.schema, topics_seen, flow_seen);
     let (handlers, background) = (TaskTracker::new(), TaskTracker::new());
-    let edge_settings =
-        EdgeSettings { handler_timeout: http.handler_timeout(), in_flight_max: http.in_flight_max };
+    let probed = TaskTracker::new();
+    // Until the last moment: who asks hears that this one stops, or waits for its database.
+    let _probing = probe(&probed, listeners.probes, &health);
+    await_schema(&service.schema, &context.db, &stop).await?;
+    let (edge_settings, server_settings) = limits(http)?;
     let edge = Edge::new(edge_settings, Arc::clone(&context.authority), handlers.clone());
     let routes = signed(service.routes, service.schema.name);
     let routes = edge.around(routes, &service.openapi, health.clone());
@@ -170,13 +184,9 @@ pub async fn run(
     background.spawn(forget(context.db.clone(), SharedBus::clone(&context.bus), working.clone()));
     let relays = TaskTracker::new();
     relays.spawn(relay_of(&context, relaying.clone()));
-    let server_settings = ServerSettings {
-        header_timeout: Duration::from_millis(http.header_timeout_ms),
-        connections_max: http.connections_max,
-        drain: Duration::from_millis(http.drain_ms),
-    };
-    tracing::info!(service = context.db.schema(), address = ?listener.local_addr().ok(), "serving");
-    let server = serve(listener, routes, server_settings, accepting.clone());
+    let address = listeners.requests.local_addr().ok();
+    tracing::info!(service = context.db.schema(), ?address, "serving");
+    let server = serve(listeners.requests, routes, server_settings, accepting.clone());
     tokio::pin!(server);
     let served = tokio::select! {
         served = &mut server => served,
@@ -202,6 +212,51 @@ pub async fn run(
     context.db.close();
     tracing::info!(service = context.db.schema(), "stopped");
     served.map_err(|e| Broken::defect("serving", e))
+}
+
+/// The limits of the edge and of its listener.
+fn limits(http: &HttpConfig) -> Result<(EdgeSettings, ServerSettings), Broken> {
+    let trusted = http.trusted_networks().map_err(|e| Broken::defect("reading the settings", e))?;
+    let trusted_proxies: Arc<[_]> = trusted.into();
+    let edge = EdgeSettings {
+        handler_timeout: http.handler_timeout(),
+        body: BodySettings {
+            timeout: Duration::from_millis(http.body_timeout_ms),
+            bytes_per_s_min: http.body_bytes_per_s_min,
+            ..BodySettings::default()
+        },
+        in_flight_max: http.in_flight_max,
+        in_flight_per_subject_max: http.in_flight_per_subject(),
+        in_flight_per_address_max: http.in_flight_per_address(),
+        trusted_proxies: Arc::clone(&trusted_proxies),
+    };
+    let server = ServerSettings {
+        header_timeout: Duration::from_millis(http.header_timeout_ms),
+        connections_max: http.connections_max,
+        connections_per_address_max: http.connections_per_address(),
+        trusted_proxies,
+        drain: Duration::from_millis(http.drain_ms),
+    };
+    Ok((edge, server))
+}
+
+/// Answers probes until the guard is dropped.
+fn probe(tasks: &TaskTracker, listener: TcpListener, health: &Health) -> DropGuard {
+    let (stop, routes) = (CancellationToken::new(), health.clone().routes());
+    let settings = ServerSettings {
+        header_timeout: Duration::from_secs(2),
+        connections_max: 64,
+        connections_per_address_max: 64,
+        drain: Duration::from_secs(1),
+        ..ServerSettings::default()
+    };
+    let until = stop.clone();
+    tasks.spawn(async move {
+        if let Err(e) = serve(listener, routes, settings, until).await {
+            tracing::error!(error = %e, "probes are not answered any more");
+        }
+    });
+    stop.drop_guard()
 }
 
 /// A consumer, with the redelivery of its dead letters.
@@ -304,6 +359,11 @@ fn health(
             async move { still.map_or(Ok(()), Err) }
         })
     };
+    let authority = Arc::clone(&context.authority);
+    let keys = check(move || {
+        let known = authority.keys_are_known();
+        async move { known }
+    });
     // Events wait in the outbox while the bus is away.
     Health::new(vec![
         ("database", Need::Always, database),
@@ -313,6 +373,7 @@ fn health(
         ("events", Need::ForSome, flows(|still| &still.events)),
         ("consumers", Need::ForSome, flows(|still| &still.consumers)),
         ("maintenance", Need::ForSome, flows(|still| &still.maintenance)),
+        ("keys", Need::ForSome, keys),
     ])
 }
 
@@ -343,9 +404,3 @@ async fn forget(db: Db, bus: SharedBus, stop: CancellationToken) {
         }
     }
 }
-    let authority = Arc::clone(&context.authority);
-    let keys = check(move || {
-        let known = authority.keys_are_known();
-        async move { known }
-    });
-        ("keys", Need::ForSome, keys),

@@ -46,7 +46,7 @@ pub fn flush() {
     }
 }
 
-fn subscriber<W>(log: &LogConfig, to: W) -> Box<dyn Subscriber + Send + Sync>
+pub(crate) fn subscriber<W>(log: &LogConfig, to: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

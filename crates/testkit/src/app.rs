@@ -9,7 +9,7 @@ use hospital_kit::{
     clock::Clock,
     config::{Config, Secret},
     migrate::Schema,
-    service::{self, Build, Context},
+    service::{self, Build, Context, Listeners},
     telemetry,
 };
 use hospital_types::{EventId, PatientId, PractitionerId, Role, Roles};
@@ -66,6 +66,8 @@ pub struct TestApp {
     pub context: Context,
     pub base: String,
     outside: SharedBus,
+    /// Where it is probed.
+    pub probes: String,
     key: SigningKey,
     http: reqwest::Client,
     stop: CancellationToken,
@@ -179,6 +181,7 @@ impl TestApp {
             context,
             base: String::new(),
             outside,
+            probes: String::new(),
             key,
             http: reqwest::Client::builder()
                 .no_proxy()
@@ -194,15 +197,16 @@ impl TestApp {
     }
 
     async fn launch(&mut self, build: Build) -> anyhow::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        self.base = format!("http://{}", listener.local_addr()?);
+        let listeners = listeners().await?;
+        self.base = format!("http://{}", listeners.requests.local_addr()?);
+        self.probes = format!("http://{}", listeners.probes.local_addr()?);
         let (context, stop) = (self.context.clone(), self.stop.clone());
         let consumers = build(&context)?.consumers;
         let topics = service::topics(&context.config.bus, &consumers);
         make_topics(&*self.context.bus, &topics).await;
         #[expect(clippy::disallowed_methods, reason = "stopped when the app is dropped")]
         let run = tokio::spawn(async move {
-            if let Err(e) = service::run(context, build, listener, stop).await {
+            if let Err(e) = service::run(context, build, listeners, stop).await {
                 tracing::error!(error = %e, "the service ended");
             }
         });
@@ -227,12 +231,12 @@ impl TestApp {
         let (stop, config) = (CancellationToken::new(), Arc::clone(&self.context.config));
         let context = Context::new(config, self.group, Clock::system())
             .expect("the settings are the first's");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let listeners = listeners().await.expect("ports are free");
+        let base = format!("http://{}", listeners.requests.local_addr().expect("it is bound"));
         let until = stop.clone();
         #[expect(clippy::disallowed_methods, reason = "stopped when the replica is dropped")]
         let run = tokio::spawn(async move {
-            if let Err(e) = service::run(context, build, listener, until).await {
+            if let Err(e) = service::run(context, build, listeners, until).await {
                 tracing::error!(error = %e, "the replica ended");
             }
         });
@@ -402,6 +406,13 @@ impl TestApp {
         let sql = format!("SELECT count(*) FROM {}.{table}", self.group);
         self.db.value(&sql).await.expect("the table can be counted")
     }
+}
+
+async fn listeners() -> std::io::Result<Listeners> {
+    Ok(Listeners {
+        requests: TcpListener::bind("127.0.0.1:0").await?,
+        probes: TcpListener::bind("127.0.0.1:0").await?,
+    })
 }
 
 impl Drop for TestApp {

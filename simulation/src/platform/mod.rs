@@ -272,6 +272,8 @@ fn recipe(
     let bus_proxy = lines.buses[place].port();
     let mut environment = vec![
         (format!("HOSPITAL_{table}__LISTEN"), format!("127.0.0.1:{port}")),
+        // Nobody probes but us, and we ask the other.
+        (format!("HOSPITAL_{table}__PROBE_LISTEN"), "127.0.0.1:0".to_owned()),
         (
             format!("HOSPITAL_{table}__DATABASE_URL"),
             database.url_through(place, lines.databases[place].port()),

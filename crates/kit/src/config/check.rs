@@ -45,6 +45,11 @@ impl Config {
                     .to_owned(),
             );
         }
+        if let Err(text) = self.http.trusted_networks() {
+            return Err(format!(
+                "http.trusted_proxies has {text:?}, which is no address or network such as 10.0.0.0/8"
+            ));
+        }
         self.check_addresses()?;
         self.check_counts()?;
         self.check_retention()
@@ -106,8 +111,14 @@ impl Config {
             ("bus.partitions", self.bus.partitions >= 1),
             ("http.handler_timeout_ms", self.http.handler_timeout_ms >= 1),
             ("http.header_timeout_ms", self.http.header_timeout_ms >= 1),
+            ("http.body_timeout_ms", self.http.body_timeout_ms >= 1),
+            ("http.body_bytes_per_s_min", self.http.body_bytes_per_s_min >= 1),
             ("http.connections_max", self.http.connections_max >= 1),
+            ("http.connections_per_address_max", self.http.connections_per_address() >= 1),
             ("http.in_flight_max", self.http.in_flight_max >= 1),
+            ("http.in_flight_per_subject_max", self.http.in_flight_per_subject() >= 1),
+            ("http.in_flight_per_address_max", self.http.in_flight_per_address() >= 1),
+            ("auth.jwks_stale_max_s", self.auth.jwks_stale_max_s >= 1),
             ("bus.retention_days", self.bus.retention_days >= 1),
             ("patient.pool_size", self.patient.pool_size >= 1),
             ("appointment.pool_size", self.appointment.pool_size >= 1),

@@ -203,7 +203,7 @@ mod tests {
             (
                 "[billing]\npoolsize = 3",
                 "hospital.toml: billing.poolsize: there is no such setting; here are listen, \
-                 database_url, pool_size, gateway_timeout_ms, reconcile_after_s",
+                 probe_listen, database_url, pool_size, gateway_timeout_ms, reconcile_after_s",
             ),
             ("[billing]\npool_size = \"many\"", "hospital.toml: billing.pool_size: wants usize"),
             ("[bus]\nkind = \"rabbit\"", "hospital.toml: bus.kind: wants one of postgres, kafka"),
@@ -216,6 +216,16 @@ mod tests {
                 "hospital.toml: facility.currency: must be an ISO 4217 currency code",
             ),
             ("[patient]\npool_size = 0", "patient.pool_size is less than 1"),
+            (
+                "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\", \"gateway\"]",
+                "http.trusted_proxies has \"gateway\", which is no address or network such as \
+                 10.0.0.0/8",
+            ),
+            #[cfg(not(feature = "simulation"))]
+            (
+                "[simulation]\nclock_file = \"a\"",
+                "hospital.toml: simulation: there is no such setting; here are database_url",
+            ),
             (
                 "[appointment]\npatient_url = \"patient:8081\"",
                 "appointment.patient_url is no address such as http://127.0.0.1:8081",

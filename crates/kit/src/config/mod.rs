@@ -7,9 +7,15 @@ mod check;
 mod load;
 mod secret;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use hospital_types::Currency;
+use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -33,18 +39,18 @@ pub struct Config {
     pub appointment: AppointmentConfig,
     pub billing: BillingConfig,
     pub notification: NotificationConfig,
+    #[cfg(feature = "simulation")]
     pub simulation: SimulationConfig,
 }
 
 /// What only the simulation sets.
+#[cfg(feature = "simulation")]
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-    #[cfg(feature = "simulation")]
 pub struct SimulationConfig {
     /// A file that says by how many seconds the service's clock is off, and may say something else later.
     pub clock_file: Option<PathBuf>,
 }
-#[cfg(feature = "simulation")]
 
 /// The hospital itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -143,14 +149,14 @@ pub struct AuthConfig {
     /// Where the roles are in a token; dots lead into objects, as in `realm_access.roles`.
     pub roles_claim: String,
     pub leeway_s: u64,
+    /// How long the keys of a set are trusted while it cannot be looked up.
+    pub jwks_stale_max_s: u64,
     /// The platform's own key: its tokens are trusted beside those of a key set, and services sign their own with it.
     pub signing_key_file: Option<PathBuf>,
     /// A file with the token that services use among each other, where the issuer is somebody else.
     pub service_token_file: Option<PathBuf>,
 }
 
-    /// How long the keys of a set are trusted while it cannot be looked up.
-    pub jwks_stale_max_s: u64,
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
@@ -160,21 +166,34 @@ impl Default for AuthConfig {
             jwks_url: None,
             roles_claim: "roles".to_owned(),
             leeway_s: 30,
+            jwks_stale_max_s: 86_400,
             signing_key_file: None,
             service_token_file: None,
         }
     }
 }
 
-            jwks_stale_max_s: 86_400,
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     pub handler_timeout_ms: u64,
     pub header_timeout_ms: u64,
+    /// How long a request's body may take to come.
+    pub body_timeout_ms: u64,
+    /// How fast it has to come after the first three seconds.
+    pub body_bytes_per_s_min: u32,
+    /// Beyond it, the connection that has waited longest for its client is closed.
     pub connections_max: usize,
+    /// The same of one address; three quarters of all unless set.
+    pub connections_per_address_max: Option<usize>,
     /// How many requests may be under way; beyond it they are shed.
     pub in_flight_max: usize,
+    /// How many of them may be one subject's; seven in eight unless set.
+    pub in_flight_per_subject_max: Option<usize>,
+    /// How many of them may come from one address; fifteen in sixteen unless set.
+    pub in_flight_per_address_max: Option<usize>,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
     pub drain_ms: u64,
     /// How long a stopping service says that it is not ready before it stops accepting.
     pub unready_ms: u64,
@@ -185,8 +204,14 @@ impl Default for HttpConfig {
         Self {
             handler_timeout_ms: 3000,
             header_timeout_ms: 5000,
+            body_timeout_ms: 10_000,
+            body_bytes_per_s_min: 512,
             connections_max: 1024,
+            connections_per_address_max: None,
             in_flight_max: 128,
+            in_flight_per_subject_max: None,
+            in_flight_per_address_max: None,
+            trusted_proxies: Vec::new(),
             drain_ms: 10_000,
             unready_ms: 0,
         }
@@ -255,20 +280,27 @@ impl RetentionConfig {
 }
 
 const fn any_address(port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port)
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), port)
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PatientConfig {
     pub listen: SocketAddr,
+    /// Where health and metrics are asked for, whatever is asked at `listen`.
+    pub probe_listen: SocketAddr,
     pub database_url: Option<Secret>,
     pub pool_size: usize,
 }
 
 impl Default for PatientConfig {
     fn default() -> Self {
-        Self { listen: any_address(8081), database_url: None, pool_size: 16 }
+        Self {
+            listen: any_address(8081),
+            probe_listen: any_address(8085),
+            database_url: None,
+            pool_size: 16,
+        }
     }
 }
 
@@ -276,6 +308,8 @@ impl Default for PatientConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct AppointmentConfig {
     pub listen: SocketAddr,
+    /// Where health and metrics are asked for, whatever is asked at `listen`.
+    pub probe_listen: SocketAddr,
     pub database_url: Option<Secret>,
     pub pool_size: usize,
     pub patient_url: String,
@@ -291,6 +325,7 @@ impl Default for AppointmentConfig {
     fn default() -> Self {
         Self {
             listen: any_address(8082),
+            probe_listen: any_address(8086),
             database_url: None,
             pool_size: 16,
             patient_url: "http://127.0.0.1:8081".to_owned(),
@@ -305,6 +340,8 @@ impl Default for AppointmentConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct BillingConfig {
     pub listen: SocketAddr,
+    /// Where health and metrics are asked for, whatever is asked at `listen`.
+    pub probe_listen: SocketAddr,
     pub database_url: Option<Secret>,
     pub pool_size: usize,
     /// How long a payment waits for the card gateway before it is `unknown`.
@@ -317,6 +354,7 @@ impl Default for BillingConfig {
     fn default() -> Self {
         Self {
             listen: any_address(8083),
+            probe_listen: any_address(8087),
             database_url: None,
             pool_size: 16,
             gateway_timeout_ms: 2000,
@@ -347,6 +385,8 @@ pub struct SmtpConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationConfig {
     pub listen: SocketAddr,
+    /// Where health and metrics are asked for, whatever is asked at `listen`.
+    pub probe_listen: SocketAddr,
     pub database_url: Option<Secret>,
     pub pool_size: usize,
     pub patient_url: String,
@@ -367,6 +407,7 @@ impl Default for NotificationConfig {
     fn default() -> Self {
         Self {
             listen: any_address(8084),
+            probe_listen: any_address(8088),
             database_url: None,
             pool_size: 8,
             patient_url: "http://127.0.0.1:8081".to_owned(),
@@ -414,6 +455,15 @@ impl Config {
         }
     }
 
+    pub fn probe_listen_of(&self, service: &str) -> SocketAddr {
+        match service {
+            "patient" => self.patient.probe_listen,
+            "appointment" => self.appointment.probe_listen,
+            "billing" => self.billing.probe_listen,
+            _ => self.notification.probe_listen,
+        }
+    }
+
     pub fn pool_size_of(&self, service: &str) -> usize {
         match service {
             "patient" => self.patient.pool_size,
@@ -428,4 +478,30 @@ impl HttpConfig {
     pub const fn handler_timeout(&self) -> Duration {
         Duration::from_millis(self.handler_timeout_ms)
     }
+
+    /// The proxies that are trusted, as networks. What is none is the error.
+    pub fn trusted_networks(&self) -> Result<Vec<IpNet>, String> {
+        let parse = |text: &String| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse().or_else(|_| address()).map_err(|_| text.clone())
+        };
+        self.trusted_proxies.iter().map(parse).collect()
+    }
+
+    pub fn connections_per_address(&self) -> usize {
+        self.connections_per_address_max.unwrap_or_else(|| part(self.connections_max, 3, 4))
+    }
+
+    pub fn in_flight_per_subject(&self) -> usize {
+        self.in_flight_per_subject_max.unwrap_or_else(|| part(self.in_flight_max, 7, 8))
+    }
+
+    pub fn in_flight_per_address(&self) -> usize {
+        self.in_flight_per_address_max.unwrap_or_else(|| part(self.in_flight_max, 15, 16))
+    }
+}
+
+/// So many parts of the whole, rounded up.
+const fn part(whole: usize, parts: usize, of: usize) -> usize {
+    whole.saturating_mul(parts).div_ceil(of)
 }

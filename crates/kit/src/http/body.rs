@@ -14,7 +14,7 @@ use serde::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Problem, strict::Strict};
+use super::{Problem, receive::too_large, strict::Strict};
 
 /// The largest body that is read, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 65_536;
@@ -145,8 +145,7 @@ async fn read(body: axum::body::Body) -> Result<Bytes, Problem> {
         use std::error::Error;
         let too_long = e.source().is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
         if too_long {
-            let detail = format!("A body has at most {BODY_BYTES_MAX} bytes.");
-            Problem::new(413, "body-too-large", detail)
+            too_large()
         } else {
             Problem::new(400, "body-incomplete", "The body broke off.")
         }

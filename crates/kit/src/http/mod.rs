@@ -2,14 +2,19 @@
 
 mod answer;
 mod body;
+mod connections;
 mod docs;
 mod edge;
 mod health;
 mod problem;
 mod problems;
 mod query;
+mod receive;
 mod request;
+mod seldom;
 mod server;
+mod share;
+mod source;
 mod strict;
 mod trace;
 
@@ -26,6 +31,7 @@ pub use self::{
     problem::Problem,
     problems::{CreateProblems, ListProblems, ReadProblems, StepProblems},
     query::{Cursor, Limit, Page, Query},
+    receive::BodySettings,
     request::{
         Allowed, AnyRole, FrontDesk, IdempotencyKey, IfMatch, Keyed, PathId, Permission,
         RequiredIdempotencyKey, Staff,

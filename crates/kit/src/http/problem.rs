@@ -86,6 +86,12 @@ impl Problem {
         self
     }
 
+    /// Says that the connection is closed after it: what is left of the request is not read.
+    #[must_use]
+    pub(super) fn closing(self) -> Self {
+        self.header("connection", "close")
+    }
+
     pub fn status(&self) -> u16 {
         self.0.status
     }

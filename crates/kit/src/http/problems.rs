@@ -7,13 +7,15 @@ use utoipa::{
     openapi::{Content, Ref, RefOr, Response, ResponseBuilder},
 };
 
-const ANYWHERE: [(&str, &str); 4] = [
+const ANYWHERE: [(&str, &str); 5] = [
     ("400", "The request is not as the schema says."),
     ("401", "No token, or one that is not accepted."),
     ("403", "The token's role may not do this."),
+    ("429", "Too many requests of yours are under way; `Retry-After` says when to come again."),
     ("503", "Not at the moment; `Retry-After` says when to come again."),
 ];
-const WRITING: [(&str, &str); 3] = [
+const WRITING: [(&str, &str); 4] = [
+    ("408", "The body did not come in time."),
     ("413", "The body is too large."),
     ("415", "The body is not JSON."),
     ("422", "Values that cannot be accepted, or a reused Idempotency-Key."),

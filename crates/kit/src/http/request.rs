@@ -1,6 +1,6 @@
 //! What a handler asks for in its arguments: a role, a path id, an idempotency key, a version.
 
-use std::{marker::PhantomData, ops::Deref, sync::Arc};
+use std::{marker::PhantomData, ops::Deref};
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, RawPathParams},
@@ -59,22 +59,32 @@ impl<P: Permission, S: Sync> FromRequestParts<S> for Allowed<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let authority =
-            parts.extensions.get::<Arc<Authority>>().cloned().ok_or_else(|| {
-                Problem::new(500, "internal", "This service has no token authority.")
-            })?;
-        let token = bearer(&parts.headers).ok_or_else(|| {
-            unauthorized("token-missing", "Send a token: `Authorization: Bearer …`.")
-        })?;
-        let mut actor = authority.verify(token).await.map_err(|e| {
-            unauthorized("token-invalid", &format!("The token is not accepted: {e}."))
-        })?;
+        let Some(Identity(identity)) = parts.extensions.get::<Identity>() else {
+            return Err(Problem::new(500, "internal", "This service has no token authority."));
+        };
+        let mut actor = identity.clone()?;
         // Only the roles that count here: whoever is let in as a patient sees what a patient sees, whatever else they are elsewhere.
         actor.roles = actor.roles.intersection(P::ROLES);
         if actor.roles == Roles::default() {
             return Err(Problem::new(403, "forbidden", "Your role may not do this."));
         }
         Ok(Self { actor, permission: PhantomData })
+    }
+}
+
+/// Who asks, found out once for each request, at the edge; or why nobody knows.
+#[derive(Clone)]
+pub(super) struct Identity(pub(super) Result<Actor, Problem>);
+
+impl Identity {
+    pub(super) async fn of(headers: &HeaderMap, authority: &Authority) -> Self {
+        let Some(token) = bearer(headers) else {
+            let detail = "Send a token: `Authorization: Bearer …`.";
+            return Self(Err(unauthorized("token-missing", detail)));
+        };
+        Self(authority.verify(token).await.map_err(|e| {
+            unauthorized("token-invalid", &format!("The token is not accepted: {e}."))
+        }))
     }
 }
 

@@ -1,14 +1,15 @@
 //! A service's own executable: serving, migrating, asking for its health.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Build, Context, run};
+use super::{Build, Context, Listeners, run};
 use crate::{client, clock::Clock, config::Config, outcome::Broken, telemetry};
 
 const USAGE: &str = "\
@@ -42,7 +43,7 @@ pub fn main(schema: &'static str, build: Build) -> std::process::ExitCode {
     let ended = match command.as_slice() {
         [] | ["serve"] => runtime.block_on(run_until_signal(config, schema, build)),
         ["migrate"] => runtime.block_on(migrate(config, schema, build)),
-        ["health"] => runtime.block_on(ask_health(config.listen_of(schema).port())),
+        ["health"] => runtime.block_on(ask_health(config.probe_listen_of(schema).port())),
         _ => return fail(&USAGE),
     };
     match ended {
@@ -101,15 +102,15 @@ fn fail(e: &dyn std::fmt::Display) -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
 }
 
-/// The machine's clock, or one that the simulation puts off while the service runs.
 /// The machine's clock.
 #[cfg(not(feature = "simulation"))]
 fn clock(_: &Config) -> Clock {
     Clock::system()
 }
 
-fn clock(config: &Config) -> Clock {
+/// The machine's clock, or one that the simulation puts off while the service runs.
 #[cfg(feature = "simulation")]
+fn clock(config: &Config) -> Clock {
     let clock = Clock::system();
     if let Some(path) = config.simulation.clock_file.clone() {
         let kept = clock.clone();
@@ -134,12 +135,13 @@ pub async fn run_until_signal(
 ) -> Result<(), Broken> {
     telemetry::init(&config.log);
     let context = Context::new(Arc::clone(&config), schema, clock(&config))?;
-    let address = config.listen_of(schema);
-    let listener = TcpListener::bind(address).await.map_err(|e| {
-        Broken::defect("listening", format!("{address}: {e}: is something else on this port?"))
-    })?;
+    raise_descriptors();
+    let listeners = Listeners {
+        requests: bind(config.listen_of(schema)).await?,
+        probes: bind(config.probe_listen_of(schema)).await?,
+    };
     let stop = CancellationToken::new();
-    let run = run(context, build, listener, stop.clone());
+    let run = run(context, build, listeners, stop.clone());
     tokio::pin!(run);
     let terminate =
         signal(SignalKind::terminate()).map_err(|e| Broken::defect("waiting for a signal", e))?;
@@ -152,6 +154,21 @@ pub async fn run_until_signal(
     };
     telemetry::flush();
     ended
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Broken> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Broken::defect("listening", format!("{address}: {e}: is something else on this port?"))
+    })
+}
+
+/// Takes as many file descriptors as this process may have. Many systems give 1024 unless asked, which connections alone can use up.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(e) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(error = %e, "the number of file descriptors stays as it is");
+    }
 }
 
 async fn asked_to_end(mut terminate: Signal) {

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn what ends with them")]
 
 mod bus;
+mod crowds;
 mod doors;
 mod maintenance;
 mod moved;

@@ -10,6 +10,7 @@ use hospital_kit::{
     service::{Context, Service},
 };
 use hospital_testkit::{Response, TestApp, eventually};
+use hospital_types::Role;
 use serde_json::Value;
 
 const SLOW: Duration = Duration::from_millis(150);
@@ -42,7 +43,7 @@ fn schema() -> Schema {
 
 async fn timed(app: &TestApp) -> (Response, Duration) {
     let started = Instant::now();
-    let answer = app.post("/slow", "", &Value::Null).await;
+    let answer = app.post("/slow", &app.token(&[Role::FrontDesk]), &Value::Null).await;
     (answer, started.elapsed())
 }
 

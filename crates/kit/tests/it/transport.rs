@@ -14,6 +14,7 @@ use hospital_kit::{
     service::{Context, Service},
 };
 use hospital_testkit::{TestApp, eventually};
+use hospital_types::Role;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -101,12 +102,18 @@ async fn read(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn post_of(kind: &str, body: &[u8]) -> Vec<u8> {
+fn post_of(app: &TestApp, kind: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n",
+        "POST /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}{kind}Content-Length: {}\r\n\r\n",
+        bearer(app),
         body.len()
     );
     [head.as_bytes(), body].concat()
+}
+
+/// Nobody's body is read of whom it is not known who sends it.
+fn bearer(app: &TestApp) -> String {
+    format!("Authorization: Bearer {}\r\n", app.token(&[Role::FrontDesk]))
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -122,25 +129,29 @@ async fn bad_requests_are_answered_for_what_they_are_and_the_next_good_one_works
     };
     let line = |line: &str| format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
     for (what, request, status) in [
-        ("a good one", post_of(JSON, br#"{"name": "a"}"#), 200),
-        ("the longest body", post_of(JSON, long.as_bytes()), 200),
-        ("one byte more", post_of(JSON, longer.as_bytes()), 413),
-        ("no body", post_of(JSON, b""), 400),
-        ("null", post_of(JSON, b"null"), 400),
-        ("a list", post_of(JSON, b"[]"), 400),
-        ("a text", post_of(JSON, b"\"x\""), 400),
-        ("half an object", post_of(JSON, br#"{"name": "a"#), 400),
-        ("trailing garbage", post_of(JSON, br#"{"name": "a"} x"#), 400),
-        ("invalid UTF-8", post_of(JSON, b"{\"name\": \"\xff\xfe\"}"), 400),
-        ("a byte order mark", post_of(JSON, b"\xef\xbb\xbf{}"), 400),
-        ("a member twice", post_of(JSON, br#"{"name": "a", "name": "b"}"#), 400),
-        ("an unknown member", post_of(JSON, br#"{"admin": true}"#), 400),
-        ("deep nesting", post_of(JSON, deep.as_bytes()), 400),
-        ("nesting 100 000 deep", post_of(JSON, "[".repeat(100_000).as_bytes()), 413),
-        ("NUL outside of a text", post_of(JSON, b"{}\0"), 400),
-        ("no content type", post_of("", b"{}"), 415),
-        ("another content type", post_of("Content-Type: text/plain\r\n", b"{}"), 415),
-        ("a form", post_of("Content-Type: application/x-www-form-urlencoded\r\n", b"name=a"), 415),
+        ("a good one", post_of(&app, JSON, br#"{"name": "a"}"#), 200),
+        ("the longest body", post_of(&app, JSON, long.as_bytes()), 200),
+        ("one byte more", post_of(&app, JSON, longer.as_bytes()), 413),
+        ("no body", post_of(&app, JSON, b""), 400),
+        ("null", post_of(&app, JSON, b"null"), 400),
+        ("a list", post_of(&app, JSON, b"[]"), 400),
+        ("a text", post_of(&app, JSON, b"\"x\""), 400),
+        ("half an object", post_of(&app, JSON, br#"{"name": "a"#), 400),
+        ("trailing garbage", post_of(&app, JSON, br#"{"name": "a"} x"#), 400),
+        ("invalid UTF-8", post_of(&app, JSON, b"{\"name\": \"\xff\xfe\"}"), 400),
+        ("a byte order mark", post_of(&app, JSON, b"\xef\xbb\xbf{}"), 400),
+        ("a member twice", post_of(&app, JSON, br#"{"name": "a", "name": "b"}"#), 400),
+        ("an unknown member", post_of(&app, JSON, br#"{"admin": true}"#), 400),
+        ("deep nesting", post_of(&app, JSON, deep.as_bytes()), 400),
+        ("nesting 100 000 deep", post_of(&app, JSON, "[".repeat(100_000).as_bytes()), 413),
+        ("NUL outside of a text", post_of(&app, JSON, b"{}\0"), 400),
+        ("no content type", post_of(&app, "", b"{}"), 415),
+        ("another content type", post_of(&app, "Content-Type: text/plain\r\n", b"{}"), 415),
+        (
+            "a form",
+            post_of(&app, "Content-Type: application/x-www-form-urlencoded\r\n", b"name=a"),
+            415,
+        ),
         ("a header of 64 KiB", get(&format!("X: {}\r\n", "x".repeat(65_536))), 431),
         ("a thousand headers", get(&"X: x\r\n".repeat(1000)), 431),
         ("an unknown address", line("GET /nowhere HTTP/1.1"), 404),
@@ -170,7 +181,9 @@ async fn bad_requests_are_answered_for_what_they_are_and_the_next_good_one_works
             assert!(lower.contains("\r\nallow: "), "{what}: {answer}");
         }
         assert!(
-            talk(&app, &post_of(JSON, br#"{"name": "still here"}"#)).await.ends_with("still here"),
+            talk(&app, &post_of(&app, JSON, br#"{"name": "still here"}"#))
+                .await
+                .ends_with("still here"),
             "after {what}"
         );
     }
@@ -179,7 +192,10 @@ async fn bad_requests_are_answered_for_what_they_are_and_the_next_good_one_works
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunked_body_is_measured_too() {
     let app = start().await;
-    let head = "POST /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n";
+    let head = format!(
+        "POST /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}{JSON}Transfer-Encoding: chunked\r\n\r\n",
+        bearer(&app)
+    );
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let answer = talk(&app, format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -212,19 +228,77 @@ async fn headers_that_come_drop_by_drop_are_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let app = start().await;
+    let app = TestApp::start(schema(), things, |config| {
+        config.http.body_timeout_ms = 700;
+    })
+    .await;
+    let half = format!(
+        "POST /things HTTP/1.1\r\nHost: x\r\n{}{JSON}Content-Length: 100\r\n\r\n{{",
+        bearer(&app)
+    );
     let mut stream = connect(&app).await;
     let started = Instant::now();
-    stream
-        .write_all(
-            format!("POST /things HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: 100\r\n\r\n{{")
-                .as_bytes(),
-        )
-        .await
-        .unwrap();
+    stream.write_all(half.as_bytes()).await.unwrap();
     let answer = read(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("deadline-exceeded"), "{answer}");
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-too-slow"), "{answer}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+
+    // One that says that no more will come is answered at once.
+    let mut stream = connect(&app).await;
+    stream.write_all(half.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answer = read(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("body-incomplete"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_understood_in_two_ways_is_refused() {
+    let app = start().await;
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (what, headers, body, closes) in [
+        (
+            "the length first",
+            format!("Content-Length: 2\r\n{chunked}"),
+            "2\r\n{}\r\n0\r\n\r\n",
+            true,
+        ),
+        (
+            "the length last",
+            format!("{chunked}content-length: 2\r\n"),
+            "2\r\n{}\r\n0\r\n\r\n",
+            true,
+        ),
+        ("two tokens", format!("{}Content-Length: 2\r\n", bearer(&app)), "{}", false),
+        ("two schemes", "Authorization: Basic YTpi\r\nContent-Length: 2\r\n".into(), "{}", false),
+    ] {
+        let mut stream = connect(&app).await;
+        let request = format!(
+            "POST /things HTTP/1.1\r\nHost: x\r\n{}{JSON}{headers}\r\n{body}",
+            bearer(&app)
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let next = b"GET /things HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        // A connection that is closed takes no other request.
+        let _ = stream.write_all(next).await;
+        let answer = read(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{what}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            if closes { 1 } else { 2 },
+            "{what}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_nobody_is_not_read() {
+    let app = start().await;
+    let head = "POST /things HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{";
+    let started = Instant::now();
+    let answer = talk(&app, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("token-missing"), "{answer}");
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +326,7 @@ async fn a_panic_is_one_answer_and_tells_nothing() {
         "{answer}"
     );
     assert!(!answer.contains("Zoe") && !answer.contains("5550100"), "{answer}");
-    assert!(talk(&app, &post_of(JSON, br#"{"name": "b"}"#)).await.ends_with('b'));
+    assert!(talk(&app, &post_of(&app, JSON, br#"{"name": "b"}"#)).await.ends_with('b'));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +334,8 @@ async fn requests_in_a_row_on_one_connection_are_answered_in_their_order() {
     let app = start().await;
     let request = |name: &str| {
         format!(
-            "POST /things HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: {}\r\n\r\n{{\"name\": \"{name}\"}}",
+            "POST /things HTTP/1.1\r\nHost: x\r\n{}{JSON}Content-Length: {}\r\n\r\n{{\"name\": \"{name}\"}}",
+            bearer(&app),
             name.len() + 12
         )
     };
@@ -304,7 +379,7 @@ async fn a_client_that_leaves_does_not_stop_the_server() {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         drop(stream);
     }
-    assert!(talk(&app, &post_of(JSON, br#"{"name": "c"}"#)).await.ends_with('c'));
+    assert!(talk(&app, &post_of(&app, JSON, br#"{"name": "c"}"#)).await.ends_with('c'));
 }
 
 #[tokio::test(flavor = "multi_thread")]
