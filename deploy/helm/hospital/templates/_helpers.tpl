@@ -58,6 +58,8 @@ capabilities: { drop: [ALL] }
     secretKeyRef: { name: {{ $service.databaseUrl.name }}, key: {{ $service.databaseUrl.key }} }
 - name: HOSPITAL_{{ $upper }}__LISTEN
   value: 0.0.0.0:{{ $service.port }}
+- name: HOSPITAL_{{ $upper }}__PROBE_LISTEN
+  value: 0.0.0.0:{{ $service.probePort }}
 - name: KAFKA_BOOTSTRAP_SERVERS
   value: {{ $values.kafka.bootstrapServers | quote }}
 - name: HOSPITAL_BUS__PARTITIONS
