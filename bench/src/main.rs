@@ -19,6 +19,7 @@ mod scenario;
 mod score;
 mod series;
 mod setup;
+mod slow;
 mod stage;
 mod ticker;
 mod workload;

@@ -92,6 +92,8 @@ pub(crate) enum Part {
     Flow,
     /// Three times the peak
     Overload,
+    /// Bookings with a thousand slow clients beside them
+    Slow,
     /// The storm of one key, and reads: no target
     Others,
     /// Memory, idle and after many requests
@@ -208,6 +210,7 @@ impl Scoring<'_> {
             Part::PayHot => self.pay_hot(stage).await,
             Part::Flow => self.flow(stage).await,
             Part::Overload => self.overload(stage).await,
+            Part::Slow => self.slow(stage).await,
             Part::Others => self.others(stage).await,
             Part::Memory => self.memory(stage).await,
             Part::Start => self.start(stage).await,

@@ -28,13 +28,7 @@ impl Series {
     }
 
     pub(crate) fn drift(&self, baseline: Baseline) -> f64 {
-        let rates: Vec<f64> =
-            self.runs_of(baseline).into_iter().flatten().map(|run| run.rate).collect();
-        let (low, high) = (
-            rates.iter().copied().fold(f64::MAX, f64::min),
-            rates.iter().copied().fold(0.0, f64::max),
-        );
-        if high > 0.0 { (high - low) / high } else { 0.0 }
+        self.runs_of(baseline).map_or(0.0, |runs| drift(runs))
     }
 
     fn runs_of(&self, baseline: Baseline) -> Option<&Vec<Figures>> {
@@ -46,7 +40,14 @@ impl Series {
     }
 }
 
-fn mean(runs: &[Figures]) -> f64 {
+/// How far the rates of runs of the same are apart, as a share of the highest.
+pub(crate) fn drift(runs: &[Figures]) -> f64 {
+    let rates = || runs.iter().map(|run| run.rate);
+    let (low, high) = (rates().fold(f64::MAX, f64::min), rates().fold(0.0, f64::max));
+    if high > 0.0 { (high - low) / high } else { 0.0 }
+}
+
+pub(crate) fn mean(runs: &[Figures]) -> f64 {
     runs.iter().map(|run| run.rate).sum::<f64>() / runs.len().max(1) as f64
 }
 

@@ -111,7 +111,9 @@ async fn send_all(addresses: [SocketAddr; 4], requests: Requests) -> anyhow::Res
                 match answer.status {
                     200..300 => break,
                     // Sent away for a moment; the key makes it safe to ask again.
-                    503 if attempt < 20 => tokio::time::sleep(Duration::from_millis(100)).await,
+                    429 | 503 if attempt < 20 => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                     status => {
                         bail!(
                             "set-up: {status}: {}",

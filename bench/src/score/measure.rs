@@ -24,13 +24,15 @@ use crate::{
     report::{self, Figures, grouped},
     runs::note,
     scenario::{self, Effort, Scenario},
-    series::{DRIFT_MAX, Series},
+    series::{self, DRIFT_MAX, Series},
+    slow,
     stage::{BASELINE, Open, Stage},
     workload::Service,
 };
 
 /// As many as a fleet of clients keeps open; a service takes 1,024.
 const OVERLOAD_CONNECTIONS: usize = 700;
+const SLOW_CLIENTS: usize = 1000;
 /// What memory may grow by over the second half of the requests.
 const GROWTH_MAX_MB: f64 = 3.0;
 const MB: f64 = 1_000_000.0;
@@ -314,6 +316,54 @@ impl Scoring<'_> {
             from,
         ));
         self.runs.push(figures);
+        self.conclude(open, before).await
+    }
+
+    /// Bookings with slow clients beside them, between bookings without.
+    pub(super) async fn slow(&mut self, stage: &Stage) -> anyhow::Result<()> {
+        let (open, before) = (stage.open(None).await?, self.rows.len());
+        let (meter, tokens) = (stage.meter(&open), slow::tokens(&stage.program)?);
+        let address = open.addresses[Service::Appointment.place()];
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for slow_clients in [0, SLOW_CLIENTS, SLOW_CLIENTS, 0] {
+            note(&format!("bookings, with {slow_clients} slow clients beside"));
+            let asked = scenario::run(Scenario::Book, &open, self.effort, Shape::Closed, &meter);
+            let figures = if slow_clients == 0 {
+                asked.await?.renamed("book, nobody beside")
+            } else {
+                tokio::select! {
+                    figures = asked => figures?.renamed("book, slow clients beside"),
+                    never = slow::crowd(address, slow_clients, &tokens) => match never {},
+                }
+            };
+            report::print(&figures);
+            let runs = if slow_clients == 0 { &mut alone } else { &mut beside };
+            runs.push(figures);
+            open.settle().await?;
+        }
+        let (with, without) = (series::mean(&beside), series::mean(&alone));
+        let mut row = Row::new(
+            format!("bookings/s with {SLOW_CLIENTS} slow clients beside ÷ without"),
+            Target::AtLeast(0.95),
+            with / without,
+            "",
+            format!("{} of {}", grouped(with), grouped(without)),
+        );
+        void_if_drifted(&mut row, series::drift(&alone));
+        self.rows.push(row);
+        let (broken, shed): (u64, f64) = (
+            beside.iter().map(|run| run.broken).sum(),
+            beside.iter().map(|run| run.shed_rate).sum(),
+        );
+        let from = format!("sent away with Retry-After: {} a second", grouped(shed / 2.0));
+        self.rows.push(Row::new(
+            "  answers to bookings that are faults then",
+            Target::AtMost(0.0),
+            broken as f64,
+            "",
+            from,
+        ));
+        self.runs.extend(alone.into_iter().chain(beside));
         self.conclude(open, before).await
     }
 
