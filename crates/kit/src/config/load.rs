@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use figment::{
-    Figment, Metadata, Profile, Provider, Source,
+    Figment, Source,
     error::Kind,
     providers::{Format, Serialized, Toml},
-    value::{Dict, Map, Value},
 };
 
-use super::{BusKind, Config};
+use super::{
+    BusKind, Config,
+    environment::{self, Variable},
+};
 
 /// Why the settings cannot be used. Names the key and says what to do; never quotes a value that may be secret.
 #[derive(Debug, thiserror::Error)]
@@ -27,57 +29,9 @@ pub enum ConfigError {
     Missing { key: String, mend: String },
 }
 
-/// The environment's variables that begin like settings and belong to the command line or to tests.
-const NOT_SETTINGS: [&str; 6] = [
-    "HOSPITAL_DATA_DIR",
-    "HOSPITAL_BASE_PORT",
-    "HOSPITAL_HOST",
-    "HOSPITAL_SIGNING_KEY",
-    "HOSPITAL_CONFIG",
-    "HOSPITAL_SUPERVISED",
-];
-
-/// One variable of the environment, as a source of settings with a name that an error can give.
-struct Variable {
-    name: String,
-    key: String,
-    value: Value,
-}
-
-impl Variable {
-    /// The setting that a variable stands for, if it stands for one.
-    fn read(name: String, text: &str) -> Option<Self> {
-        let key = match name.as_str() {
-            // Set but empty is how a compose file says "not set".
-            "DATABASE_URL" | "KAFKA_BOOTSTRAP_SERVERS" if text.trim().is_empty() => return None,
-            "DATABASE_URL" => "database_url".to_owned(),
-            "KAFKA_BOOTSTRAP_SERVERS" => "bus.bootstrap_servers".to_owned(),
-            name if NOT_SETTINGS.contains(&name) || name.starts_with("HOSPITAL_TEST_") => {
-                return None;
-            }
-            name => name.strip_prefix("HOSPITAL_")?.to_ascii_lowercase().replace("__", "."),
-        };
-        // The parser takes whatever it does not recognise as a text.
-        let value = text.parse().unwrap_or_else(|never| match never {});
-        Some(Self { name, key, value })
-    }
-}
-
-impl Provider for Variable {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let nested = figment::util::nest(&self.key, self.value.clone());
-        let dict =
-            nested.into_dict().ok_or_else(|| Kind::Message("names no setting".to_owned()))?;
-        Ok(Profile::Default.collect(dict))
-    }
-}
-
 impl Config {
-    /// Loads the file, if there is one, and the environment over it.
+    /// Loads the file, if there is one, and the environment over it. A `HOSPITAL_` variable that is nobody's setting is left alone, since people
+    /// and Kubernetes have some for purposes of their own; [`Config::warning`] names it.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = |v: std::ffi::OsString| v.into_string().ok();
         let variables = std::env::vars_os().filter_map(|(k, v)| Some((text(k)?, text(v)?)));
@@ -95,13 +49,16 @@ impl Config {
                 .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
             figment = figment.merge(Toml::file_exact(path));
         }
-        let mut variables: Vec<_> =
-            variables.filter_map(|(name, text)| Variable::read(name, &text)).collect();
+        let (mut variables, mut unknown): (Vec<_>, Vec<_>) = variables
+            .filter_map(|(name, text)| Variable::read(name, &text))
+            .partition(Variable::is_known);
+        unknown.sort_by(|a, b| a.name.cmp(&b.name));
+        let unknown: Vec<String> = unknown.into_iter().map(|variable| variable.name).collect();
         // "DATABASE_URL" sorts before "HOSPITAL_…", which is the more particular of the two.
         variables.sort_by(|a, b| a.name.cmp(&b.name));
         let kind_from_file = figment.contains("bus.kind") && is_given(&figment, "bus.kind");
         let kind_given = kind_from_file || variables.iter().any(|v| v.key == "bus.kind");
-        for variable in variables {
+        for variable in &variables {
             figment = figment.merge(variable);
         }
         let mut config: Self =
@@ -110,6 +67,7 @@ impl Config {
             config.bus.kind = BusKind::Kafka;
         }
         config.check()?;
+        config.unknown = environment::unknown(&unknown);
         Ok(config)
     }
 }
@@ -275,15 +233,41 @@ mod tests {
 
     #[test]
     fn a_bad_variable_is_named() {
-        let error = load("", &[("HOSPITAL_BILLING__POOLSIZE", "8")]).unwrap_err();
-        assert!(
-            error.contains("HOSPITAL_BILLING__POOLSIZE: billing.poolsize: there is no"),
-            "{error}"
+        for (name, value, said) in [
+            ("HOSPITAL_BILLING__POOL_SIZE", "many", "billing.pool_size: wants usize"),
+            ("HOSPITAL_BUS__KIND", "rabbit", "bus.kind: wants one of postgres, kafka"),
+            ("HOSPITAL_NOTIFICATION__SMTP__PORT", "hunter2", "wants u16"),
+        ] {
+            let error = load("", &[(name, value)]).unwrap_err();
+            assert!(error.contains(name) && error.contains(said), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_nobody_s_setting_is_named_once_and_ends_nothing() {
+        let config = load(
+            "",
+            &[
+                ("HOSPITAL_BILLING__POOLSIZE", "8"),
+                ("HOSPITAL_MOTD", "hunter2"),
+                ("HOSPITAL_BILLING", "hunter2"),
+                ("HOSPITAL_", "8"),
+                ("HOSPITAL_BILLING__", "8"),
+                ("HOSPITAL_PATIENT__POOL_SIZE", "3"),
+                ("HOSPITAL_PATIENT_PORT", "tcp://10.96.0.10:8081"),
+                ("HOSPITAL_NOTIFICATION", "{pool_size = 2}"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            config.warning().unwrap(),
+            "these variables are no settings and change nothing: HOSPITAL_, HOSPITAL_BILLING, HOSPITAL_BILLING__, \
+             HOSPITAL_BILLING__POOLSIZE (did you mean HOSPITAL_BILLING__POOL_SIZE?), HOSPITAL_MOTD"
         );
-        let error = load("", &[("HOSPITAL_BILING__POOL_SIZE", "8")]).unwrap_err();
-        assert!(error.contains("HOSPITAL_BILING__POOL_SIZE: biling: there is no"), "{error}");
-        let error = load("", &[("HOSPITAL_", "8")]).unwrap_err();
-        assert!(error.contains("HOSPITAL_"), "{error}");
+        assert_eq!((config.patient.pool_size, config.notification.pool_size), (3, 2));
+        assert_eq!(config.billing.pool_size, Config::default().billing.pool_size);
+        assert_eq!(load("", &[("HOSPITAL_PATIENT__POOL_SIZE", "3")]).unwrap().warning(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are called everywhere. `hospital.example.toml` is the reference.
 
 mod check;
+mod environment;
 mod load;
 mod secret;
 
@@ -41,6 +42,9 @@ pub struct Config {
     pub notification: NotificationConfig,
     #[cfg(feature = "simulation")]
     pub simulation: SimulationConfig,
+    /// The environment's variables that look like settings and are none.
+    #[serde(skip)]
+    pub unknown: Option<String>,
 }
 
 /// What only the simulation sets.
@@ -421,6 +425,12 @@ impl Default for NotificationConfig {
 }
 
 impl Config {
+    /// What a person should hear of the settings, although they serve: in one line, without any value.
+    pub fn warning(&self) -> Option<String> {
+        let unknown = self.unknown.as_ref()?;
+        Some(format!("these variables are no settings and change nothing: {unknown}"))
+    }
+
     /// The database URL of a service: its own, or the one for all.
     pub fn database_url_of(&self, service: &str) -> Result<&str, ConfigError> {
         let own = match service {

@@ -67,9 +67,17 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
+/// Starts logging, with what should be heard of the settings.
+fn begin_log(config: &Config) {
+    telemetry::init(&config.log);
+    if let Some(warning) = config.warning() {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Brings the schema up to date as the owner, and lets the role in with the password of the service's own URL.
 async fn migrate(config: Arc<Config>, schema: &'static str, build: Build) -> Result<(), Broken> {
-    telemetry::init(&config.log);
+    begin_log(&config);
     let owner = config.admin_database_url.clone().ok_or_else(|| {
         Broken::defect("migrating", "HOSPITAL_ADMIN_DATABASE_URL is not set: the owner's URL")
     })?;
@@ -133,7 +141,7 @@ pub async fn run_until_signal(
     schema: &'static str,
     build: Build,
 ) -> Result<(), Broken> {
-    telemetry::init(&config.log);
+    begin_log(&config);
     let context = Context::new(Arc::clone(&config), schema, clock(&config))?;
     raise_descriptors();
     let listeners = Listeners {
