@@ -27,7 +27,7 @@ struct Story {
 }
 
 pub(crate) async fn run(args: &DemoArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
-    let platform = platform.find()?;
+    let platform = platform.find_serving().await?;
     let roles = [Role::Admin, Role::FrontDesk, Role::BillingManager, Role::Cashier];
     let token = token::sign(&platform.signing_key, "demo", &roles, None)?;
     #[expect(clippy::disallowed_methods, reason = "keys of this run, not an id of anything")]

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -115,7 +116,7 @@ fn extension() -> Finding {
 
 fn data_dir(dir: &Path) -> Finding {
     let what = "data directory";
-    let made = std::fs::create_dir_all(dir).and_then(|()| {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
         let probe = dir.join("doctor.probe");
         std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(probe))
     });

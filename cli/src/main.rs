@@ -73,7 +73,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args, platform).await?,
         Command::Serve(args) => serve::run(args).await?,
         Command::Migrate(args) => migrate::run(&args).await?,
-        Command::Token(args) => token::run(&args, platform)?,
+        Command::Token(args) => token::run(&args, platform).await?,
         Command::Import(args) => import::run(args, platform).await?,
         Command::Demo(args) => demo::run(&args, platform).await?,
         Command::Openapi(args) => documents::openapi(&args)?,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use hospital_kit::{
     bus::postgres,
-    config::{BusKind, Config, Secret},
+    config::{BusKind, Secret},
 };
 
-use crate::services;
+use crate::{platform, services};
 
 /// Brings the schemas up to date, as the database's owner; run it before a roll-out
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct MigrateArgs {
 
 #[expect(clippy::print_stderr, reason = "progress")]
 pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
-    let config = Config::load(args.config.as_deref())?;
+    let config = platform::settings(args.config.as_deref())?;
     let given =
         args.owner_url.as_deref().or_else(|| config.database_url.as_ref().map(Secret::expose));
     let owner = given.context("say who owns the database: --owner-url or DATABASE_URL")?;

@@ -1,9 +1,13 @@
 //! Finds a running platform: through the data directory of `up`, or by host and port for one that runs elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use hospital_kit::config::{BusConfig, BusKind, Config};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// Where the platform is. All commands that talk to one take these.
@@ -24,6 +28,10 @@ pub(crate) struct PlatformArgs {
     /// The signing key that the services of such a platform trust
     #[arg(long, global = true, env = "HOSPITAL_SIGNING_KEY")]
     pub(crate) signing_key: Option<PathBuf>,
+
+    /// How many seconds a platform that is starting is waited for
+    #[arg(long, global = true, hide = true, default_value_t = 30)]
+    starting_s: u64,
 }
 
 pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
@@ -39,6 +47,9 @@ pub(crate) const fn probe_port(base_port: u16, offset: u16) -> u16 {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlatformFile {
     pub(crate) supervisor_pid: u32,
+    /// Whether every service has been ready once.
+    #[serde(default)]
+    pub(crate) ready: bool,
     pub(crate) base_port: u16,
     pub(crate) services: Vec<ServiceEntry>,
     /// The database's owner, who sees every schema.
@@ -89,9 +100,59 @@ impl PlatformArgs {
         self.data_dir.join("platform.json")
     }
 
+    /// Held by `up` for as long as it runs.
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.data_dir.join("up.lock")
+    }
+
     /// The signing key's place below the data directory.
     pub(crate) fn key_path(&self) -> PathBuf {
         self.data_dir.join("signing-key.pem")
+    }
+
+    /// The platform, which is waited for while it is starting.
+    ///
+    /// # Errors
+    /// When there is none, at once; when it is still starting after half a minute.
+    pub(crate) async fn find_started(&self) -> anyhow::Result<Platform> {
+        let (began, patience) = (Instant::now(), Duration::from_secs(self.starting_s));
+        let mut said = false;
+        while self.host.is_none() && self.is_starting()? {
+            if began.elapsed() > patience {
+                bail!(
+                    "the platform in {dir} is still starting after {patience:?}; {dir}/logs says what it does",
+                    dir = self.data_dir.display()
+                );
+            }
+            if !std::mem::replace(&mut said, true) {
+                say(&format!("The platform is starting; waiting up to {patience:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.find()
+    }
+
+    /// The platform, whose services must be there: they may be restarting, and must not be gone with who restarts them.
+    pub(crate) async fn find_serving(&self) -> anyhow::Result<Platform> {
+        let platform = self.find_started().await?;
+        if platform.file.is_some() && !self.is_held() && !platform.listens() {
+            bail!(
+                "the platform in {} was ended and not stopped, and nothing runs: start it again with `hospital up`",
+                self.data_dir.display()
+            );
+        }
+        Ok(platform)
+    }
+
+    /// Whether `up` has begun, and not every service has been ready.
+    fn is_starting(&self) -> anyhow::Result<bool> {
+        Ok(self.is_held() && !read(&self.file_path())?.is_some_and(|file| file.ready))
+    }
+
+    /// Whether an `up` runs.
+    fn is_held(&self) -> bool {
+        std::fs::File::open(self.lock_path())
+            .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
     }
 
     pub(crate) fn find(&self) -> anyhow::Result<Platform> {
@@ -132,11 +193,38 @@ impl Platform {
         let port = self.base_port + 1 + u16::try_from(place).expect("four services");
         format!("http://{}:{port}", self.host)
     }
+
+    /// Whether anybody listens where one of the services would.
+    fn listens(&self) -> bool {
+        let mut ports = (1..=4).map(|offset| (self.host.as_str(), self.base_port + offset));
+        ports.any(|address| std::net::TcpStream::connect(address).is_ok())
+    }
+}
+
+/// Resolves when standard input ends, which is when whoever started this process does. What was under way is as safe as in any crash.
+pub(crate) async fn input_ended() {
+    let mut sink = tokio::io::sink();
+    // An unreadable input means the same as one that has ended.
+    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+}
+
+/// The settings; what people should hear of them is said.
+pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::load(file)?;
+    if let Some(warning) = config.warning() {
+        say(&warning);
+    }
+    Ok(config)
+}
+
+#[expect(clippy::print_stderr, reason = "beside the command's result")]
+fn say(what: &str) {
+    eprintln!("{what}");
 }
 
 /// How a Kafka cluster is reached: its servers, and what the configuration says of it beside them.
 pub(crate) fn kafka(servers: &str, config: Option<&Path>) -> anyhow::Result<BusConfig> {
-    let bus = Config::load(config)?.bus;
+    let bus = settings(config)?.bus;
     Ok(BusConfig { kind: BusKind::Kafka, bootstrap_servers: Some(servers.to_owned()), ..bus })
 }
 

@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use hospital_kit::{config::Config, service::run_until_signal};
 
-use crate::services::{Entry, parse};
+use crate::{
+    platform,
+    services::{Entry, parse},
+};
 
 /// Runs one service until SIGTERM or Ctrl-C
 #[derive(clap::Args)]
@@ -30,13 +33,6 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
     tokio::select! {
         ended = service => Ok(ended?),
-        () = supervisor_gone() => anyhow::bail!("the supervisor is gone"),
+        () = platform::input_ended() => anyhow::bail!("the supervisor is gone"),
     }
-}
-
-/// Resolves when standard input ends. What was under way is as safe as in any crash.
-async fn supervisor_gone() {
-    let mut sink = tokio::io::sink();
-    // An unreadable input means the same as one that has ended.
-    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
 }

@@ -12,7 +12,7 @@ use hospital_kit::{
         BusError, Position, Received, Record, SharedBus, TopicSpec, kafka::KafkaBus,
         postgres::PostgresBus,
     },
-    config::{BusConfig, Config},
+    config::BusConfig,
 };
 use tokio_postgres::{Client, NoTls};
 
@@ -99,7 +99,7 @@ impl StoreArgs {
     pub(crate) async fn open(&self, place: &PlatformArgs, name: &str) -> anyhow::Result<Stores> {
         let file = match &self.database_url {
             Some(_) => None,
-            None => place.find()?.file,
+            None => place.find_started().await?.file,
         };
         let url =
             self.database_url.clone().or_else(|| file.as_ref().map(|f| f.database_url.clone()));
@@ -124,7 +124,9 @@ impl StoreArgs {
                 let bus = Arc::new(KafkaBus::new(&bus_config, name)?);
                 (bus_config, bus)
             }
-            None => (Config::load(config)?.bus, Arc::new(PostgresBus::new(&bus_url, name, None)?)),
+            None => {
+                (platform::settings(config)?.bus, Arc::new(PostgresBus::new(&bus_url, name, None)?))
+            }
         };
         Ok(Stores { client: connect(&url).await?, bus, bus_config })
     }
@@ -171,7 +173,7 @@ pub(crate) async fn patiently<T>(
 async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
-        .context("connecting to the platform's database")?;
+        .context("connecting to the platform's database: does it run? `hospital up` starts it")?;
     #[expect(clippy::disallowed_methods, reason = "ends with the client")]
     tokio::spawn(connection);
     client.batch_execute("SET timezone = 'UTC'; SET jit = off").await?;

@@ -58,14 +58,14 @@ pub(crate) fn parse_ttl(text: &str) -> Result<Duration, String> {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-pub(crate) fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &TokenArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     if args.roles.contains(&Role::Patient) && args.patient.is_none() {
         bail!("a patient's token needs --patient ID: whom it speaks for");
     }
     if args.practitioner.is_some() && !args.roles.contains(&Role::Practitioner) {
         bail!("--practitioner says who has the role practitioner: add --role practitioner");
     }
-    let key = platform.find()?.signing_key;
+    let key = platform.find_started().await?.signing_key;
     let first = args.roles.first().map_or("nobody", |role| role.as_str());
     let subject = args.subject.as_deref().unwrap_or(first);
     let claims = Claims {

@@ -65,7 +65,7 @@ struct Import {
 
 pub(crate) async fn run(args: ImportArgs, platform: &PlatformArgs) -> anyhow::Result<()> {
     let Source::Synthea(args) = args.source;
-    let platform = platform.find()?;
+    let platform = platform.find_serving().await?;
     let folder = Folder::read(&args.folder)?;
     let roles = [Role::Admin, Role::FrontDesk, Role::BillingManager, Role::Cashier];
     let token = token::sign(&platform.signing_key, "import", &roles, None)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -66,6 +67,7 @@ fn open_log(path: &Path) -> anyhow::Result<std::fs::File> {
     OpenOptions::new()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))
 }

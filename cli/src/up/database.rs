@@ -29,6 +29,7 @@ pub(crate) async fn prepare(
     let (cluster, owner_url) = match given {
         Some(url) => (None, url.to_owned()),
         None => {
+            hospital_cluster::make_private(&dir.join("postgres"))?;
             let options =
                 Options { dir: dir.join("postgres"), durable: true, ..Options::default() };
             let cluster = tokio::task::block_in_place(|| Cluster::open(&options))?;

@@ -5,6 +5,8 @@ mod database;
 mod supervisor;
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ use hospital_kit::{
     bus::{Bus, BusError, kafka::KafkaBus},
     service,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 
 use self::supervisor::Supervisor;
 use crate::platform::{self, PlatformArgs, SERVICE_COUNT, SERVICES, probe_port};
@@ -38,22 +40,41 @@ pub(crate) struct UpArgs {
     /// The configuration file for the services; the environment goes before it
     #[arg(long, env = "HOSPITAL_CONFIG")]
     config: Option<PathBuf>,
+
+    /// Stop at once when standard input ends, which is when whoever started it does
+    #[arg(long, hide = true)]
+    supervised: bool,
 }
 
+/// How long the lock is waited for: another command may be looking at it, or a platform ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(args: UpArgs, place: &PlatformArgs) -> anyhow::Result<()> {
+    if !args.supervised {
+        return open(args, place).await;
+    }
+    tokio::select! {
+        ended = open(args, place) => ended,
+        () = platform::input_ended() => bail!("whoever started it is gone"),
+    }
+}
+
+async fn open(args: UpArgs, place: &PlatformArgs) -> anyhow::Result<()> {
     let started = Instant::now();
+    // Whatever is written from here on, by the services too, has patients in it or secrets: it is for its owner alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let dir = &place.data_dir;
+    hospital_cluster::make_private(dir)?;
     std::fs::create_dir_all(dir.join("logs"))
         .with_context(|| format!("cannot make {}", dir.display()))?;
     let dir = &std::fs::canonicalize(dir)?;
     // Whole, for commands that are typed elsewhere.
     let config = args.config.map(std::path::absolute).transpose()?;
-    let lock = std::fs::File::create(dir.join("up.lock"))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
-            "a platform is running from {} already; stop it, or take another --data-dir and --base-port",
-            dir.display()
-        );
+    let _lock = lock(place).await?;
+    // What another left that was killed is not to be taken for this one's.
+    remove_if_there(&dir.join("platform.json"))?;
+    for below in ["logs", "mailbox"] {
+        keep_others_out(&dir.join(below))?;
     }
     let key = dir.join("signing-key.pem");
     if !key.exists() {
@@ -74,6 +95,49 @@ pub(crate) async fn run(args: UpArgs, place: &PlatformArgs) -> anyhow::Result<()
     supervisor.await_ready().await?;
     greet(place, base_port, started.elapsed(), prepared);
     supervisor.look_after().await
+}
+
+/// Takes the data directory for this process; the kernel gives it back however the process ends.
+async fn lock(place: &PlatformArgs) -> anyhow::Result<std::fs::File> {
+    let lock = std::fs::File::create(place.lock_path())?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > deadline {
+            bail!(
+                "a platform is running from {} already; stop it, or take another --data-dir and --base-port",
+                place.data_dir.display()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(lock)
+}
+
+fn remove_if_there(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Closes a directory that an earlier version left open, with the files in it.
+fn keep_others_out(dir: &Path) -> anyhow::Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let close = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
+    let closed = close(dir, 0o700).and_then(|()| {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                close(&entry.path(), 0o600)?;
+            }
+        }
+        Ok(())
+    });
+    closed.with_context(|| format!("cannot keep others out of {}", dir.display()))
 }
 
 /// Makes the topics, or says what is wrong with the cluster, before anything is started.

@@ -21,6 +21,8 @@ use crate::platform::{BusEntry, PlatformFile, SERVICES, ServiceEntry, probe_port
 const TICK: Duration = Duration::from_millis(20);
 /// A service that lived this long and then crashes is not one that cannot start.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How long services may take to be ready, on a machine that does much else.
+const READY_PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Supervisor {
     dir: PathBuf,
@@ -31,6 +33,8 @@ pub(crate) struct Supervisor {
     running: BTreeMap<&'static str, Running>,
     /// When what crashed is started again, and how often it crashed.
     resting: BTreeMap<&'static str, (Instant, u32)>,
+    /// Whether every service has been ready once.
+    ready: bool,
 }
 
 impl Supervisor {
@@ -96,6 +100,7 @@ impl Supervisor {
             recipes,
             running: BTreeMap::new(),
             resting: BTreeMap::new(),
+            ready: false,
         }
     }
 
@@ -106,11 +111,11 @@ impl Supervisor {
         self.write_file()
     }
 
-    /// Waits until every service says that it is ready.
+    /// Waits until every service says that it is ready, and lets the other commands know.
     pub(crate) async fn await_ready(&mut self) -> anyhow::Result<()> {
         hospital_kit::client::install_tls_provider();
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + READY_PATIENCE;
         for i in 0..self.recipes.len() {
             let (name, probes) = (self.recipes[i].name, self.recipes[i].probes);
             let url = format!("http://127.0.0.1:{probes}/health/ready");
@@ -122,14 +127,15 @@ impl Supervisor {
                 self.refuse_dead(name)?;
                 if Instant::now() > deadline {
                     bail!(
-                        "the {name} service is not ready after a minute; its log says why: {}",
+                        "the {name} service is not ready after {READY_PATIENCE:?}; its log says why: {}",
                         self.recipes[i].log.display()
                     );
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
-        Ok(())
+        self.ready = true;
+        self.write_file()
     }
 
     fn refuse_dead(&mut self, name: &str) -> anyhow::Result<()> {
@@ -237,6 +243,7 @@ impl Supervisor {
         });
         let file = PlatformFile {
             supervisor_pid: std::process::id(),
+            ready: self.ready,
             base_port: self.base_port,
             services: services.collect(),
             database_url: self.database.owner_url.clone(),

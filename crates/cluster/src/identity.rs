@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, lchown, symlink},
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink},
         process::CommandExt,
     },
     path::Path,
@@ -123,6 +123,26 @@ fn give(path: &Path, uid: u32, gid: u32) -> Result<(), ClusterError> {
         }
     }
     lchown(path, Some(uid), Some(gid)).map_err(|e| file("cannot give away", path, e))
+}
+
+/// Makes a directory that nobody else can enter, but as whom PostgreSQL runs where we are root: that user's group may pass through it, and see
+/// nothing of what is in it. One that is there is left as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_private(dir: &Path) -> Result<(), ClusterError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| file("cannot make", dir, e))?;
+    let passing = user("postgres").filter(|_| rustix::process::geteuid().is_root());
+    if let Some(Identity::User { gid, .. }) = passing {
+        lchown(dir, None, Some(gid))
+            .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o710)))
+            .map_err(|e| file("cannot let PostgreSQL through", dir, e))?;
+    }
+    Ok(())
 }
 
 fn user(name: &str) -> Option<Identity> {

@@ -27,6 +27,7 @@ use std::{
 pub use error::ClusterError;
 use home::Home;
 use identity::Identity;
+pub use identity::make_private;
 pub use installation::Installation;
 use rustix::process::Signal;
 use server::Server;
