@@ -3,7 +3,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hospital_testkit::{TestDb, empty_database};
+use hospital_testkit::{PATIENCE, Running, TestDb, empty_database, output};
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::HOSPITAL;
@@ -24,7 +24,7 @@ pub(crate) fn migrate(db: &TestDb) {
         let key = format!("HOSPITAL_{}__DATABASE_URL", service.to_uppercase());
         migrate.env(key, db.url_as(&format!("hospital_{service}"), "secret"));
     }
-    let output = migrate.output().unwrap();
+    let output = output(&mut migrate);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -125,30 +125,30 @@ async fn what_people_did_cannot_be_changed_even_by_the_owner() {
 #[tokio::test]
 async fn migrating_again_changes_nothing_and_a_service_waits_for_the_schema_that_it_needs() {
     let db = migrated().await;
-    let again =
-        Command::new(HOSPITAL).args(["migrate", "--owner-url", &db.owner_url()]).output().unwrap();
+    let mut again = Command::new(HOSPITAL);
+    let again = output(again.args(["migrate", "--owner-url", &db.owner_url()]));
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     let owner = connect_owner(&db).await;
     owner.batch_execute("DELETE FROM patient.migration_history").await.unwrap();
-    let mut served = Command::new(HOSPITAL)
+    let mut serve = Command::new(HOSPITAL);
+    serve
         .args(["serve", "patient"])
         .env("HOSPITAL_PATIENT__DATABASE_URL", db.url_as("hospital_patient", "secret"))
         .env("HOSPITAL_PATIENT__LISTEN", "127.0.0.1:0")
         .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", signing_key())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = BufReader::new(served.stderr.take().unwrap());
+        .stderr(Stdio::piped());
+    let mut served = Running::start(&mut serve);
+    let log = BufReader::new(served.child().stderr.take().unwrap());
     let waiting = |line: &String| line.contains("hospital migrate");
     let found =
         tokio::task::spawn_blocking(move || log.lines().map_while(Result::ok).find(waiting));
-    let first = found.await.unwrap().unwrap_or_default();
-    served.kill().unwrap();
-    served.wait().unwrap();
+    let first = tokio::time::timeout(PATIENCE, found).await.expect("it says what it waits for");
+    let first = first.unwrap().unwrap_or_default();
+    drop(served);
     assert!(first.contains("schema patient is at version 0"), "{first}");
 }
 
-fn signing_key() -> std::path::PathBuf {
+pub(crate) fn signing_key() -> std::path::PathBuf {
     let path = std::env::temp_dir().join(format!("hospital-key-{}.pem", std::process::id()));
     hospital_kit::auth::SigningKey::generate().unwrap().save(&path).unwrap();
     path

@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+mod environment;
 mod isolation;
 mod rights;
 mod rotation;
+mod run;
 mod seen;
 mod usage;
 

@@ -3,16 +3,15 @@ use std::{
     process::{Command, Output},
 };
 
+use hospital_testkit::output;
+
 use crate::HOSPITAL;
 
 fn hospital(args: &[&str]) -> Output {
     let nowhere = tempfile::tempdir().unwrap();
-    Command::new(HOSPITAL)
-        .args(args)
-        .current_dir(nowhere.path())
-        .env_remove("DATABASE_URL")
-        .output()
-        .unwrap()
+    let mut command = Command::new(HOSPITAL);
+    command.args(args).current_dir(nowhere.path()).env_remove("DATABASE_URL");
+    output(&mut command)
 }
 
 fn said(output: &Output) -> String {

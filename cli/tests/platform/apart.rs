@@ -6,17 +6,17 @@ use std::{
     fmt::Write as _,
     fs::File,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use hospital_cluster::{Cluster, Options};
 use hospital_kit::auth::SigningKey;
-use hospital_testkit::{Kafka, eventually_within};
+use hospital_testkit::{Kafka, PATIENCE, Running, Signal, eventually_within, output, signal};
 use serde_json::json;
 use tokio::task::block_in_place;
 
-use crate::running::{self, HOSPITAL, client, free_base_port, signal};
+use crate::running::{self, HOSPITAL, client, free_base_port};
 
 pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
 
@@ -34,7 +34,7 @@ pub(crate) struct Wishes {
 }
 
 pub(crate) struct Apart {
-    running: BTreeMap<&'static str, Child>,
+    running: BTreeMap<&'static str, Running>,
     databases: BTreeMap<&'static str, Cluster>,
     pub(crate) kafka: Option<Kafka>,
     pub(crate) base_port: u16,
@@ -163,7 +163,7 @@ impl Apart {
 
     /// Runs a command that must succeed, and gives what it printed.
     pub(crate) fn must(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().unwrap();
+        let output = output(&mut self.command(args));
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{args:?}: {out}{err}");
@@ -172,14 +172,9 @@ impl Apart {
 
     fn spawn(&mut self, service: &'static str) {
         let log = File::options().create(true).append(true).open(self.log(service)).unwrap();
-        let child = self
-            .command(&["serve", service, "--supervised"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.running.insert(service, child);
+        let mut serve = self.command(&["serve", service, "--supervised"]);
+        serve.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        self.running.insert(service, Running::start(&mut serve));
     }
 
     pub(crate) fn log(&self, service: &str) -> PathBuf {
@@ -188,19 +183,14 @@ impl Apart {
 
     /// Ends a service as a crash would.
     pub(crate) fn kill(&mut self, service: &str) {
-        let mut child = self.running.remove(service).expect("it runs");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.running.remove(service).expect("it runs").kill();
     }
 
     /// Ends a service politely.
     pub(crate) fn stop(&mut self, service: &str) {
-        let mut child = self.running.remove(service).expect("it runs");
-        // Waiting would close it, which is how the service learns that whoever started it is gone.
-        let stdin = child.stdin.take();
-        signal("TERM", u64::from(child.id()));
-        assert!(block_in_place(|| child.wait()).unwrap().success());
-        drop(stdin);
+        let mut running = self.running.remove(service).expect("it runs");
+        signal(running.id(), Signal::TERM);
+        assert!(block_in_place(|| running.wait(PATIENCE)).success());
     }
 
     /// Starts a service that was ended, and waits until it says that it is ready.
@@ -210,8 +200,8 @@ impl Apart {
     }
 
     /// `STOP` makes a service take requests and never answer; `CONT` ends that.
-    pub(crate) fn signal(&self, service: &str, name: &str) {
-        signal(name, u64::from(self.running[service].id()));
+    pub(crate) fn signal(&self, service: &str, which: Signal) {
+        signal(self.running[service].id(), which);
     }
 
     pub(crate) fn kill_database(&mut self, name: &str) {
@@ -250,15 +240,5 @@ impl Apart {
     /// Asserts every invariant.
     pub(crate) fn verify(&self) {
         block_in_place(|| self.must(&["verify"]));
-    }
-}
-
-impl Drop for Apart {
-    fn drop(&mut self) {
-        for child in self.running.values_mut() {
-            // One that was stopped hears only this, and one that is gone needs nothing.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

@@ -1,25 +1,29 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::running::{Platform, signal};
+use hospital_testkit::{PATIENCE, Running, Signal, output, signal};
+
+use crate::running::Platform;
 
 /// Kills somebody again and again while the records are imported: at once, and then each time it has come back.
 async fn killed_during_the_import(victim: &str) {
     let platform = Platform::start();
-    let mut import = platform.import(4).spawn().unwrap();
+    let mut import = Running::start(&mut platform.import(4));
+    let begun = Instant::now();
     let (mut kills, mut last) = (0, None);
-    while import.try_wait().unwrap().is_none() {
+    while import.ended().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "the import goes on");
         if let Some(pid) = platform.pid(victim)
             && last != Some(pid)
             && kills < 4
         {
             // Not at the very beginning of its life: some work should be under way.
             tokio::time::sleep(Duration::from_millis(120)).await;
-            signal("KILL", pid);
+            signal(pid, Signal::KILL);
             (kills, last) = (kills + 1, Some(pid));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(import.wait().unwrap().success(), "{victim}: {}", platform.told());
+    assert!(import.wait(PATIENCE).success(), "{victim}: {}", platform.told());
     assert!(kills > 0, "the import was over before {victim} could be killed");
     assert!(platform.told().contains("starting it again"), "{victim}: {}", platform.told());
     // A kill in the last moment may still be under repair; `verify` waits for what is to be worked off, and the requests below ask again.
@@ -57,7 +61,7 @@ async fn killing_postgresql_during_an_import_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_supervisor_ends_the_services_and_the_next_start_finds_everything() {
     let mut platform = Platform::start();
-    assert!(platform.import(8).output().unwrap().status.success());
+    assert!(output(&mut platform.import(8)).status.success());
     let pids = ["patient", "appointment", "billing", "notification"]
         .map(|name| platform.pid(name).unwrap());
     platform.kill();

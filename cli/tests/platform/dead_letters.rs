@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hospital_testkit::{eventually, eventually_within};
+use hospital_testkit::{eventually, eventually_within, output};
 use serde_json::{Value, json};
 
 use crate::running::{Platform, client};
@@ -279,7 +279,7 @@ async fn a_letter_that_is_dropped_is_never_applied_and_verify_says_what_is_missi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_gives_a_group_what_it_has_not_acted_on_and_nobody_anything_twice() {
     let platform = Platform::start();
-    assert!(platform.import(8).output().unwrap().status.success());
+    assert!(output(&mut platform.import(8)).status.success());
     platform.must(&["demo", "--pause-ms", "0"]);
     platform.must(&["verify"]);
     let before = (platform.totals().await, platform.all(4, "/notifications").await.len());
@@ -321,7 +321,7 @@ async fn a_replay_gives_a_group_what_it_has_not_acted_on_and_nobody_anything_twi
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loss_of_the_whole_bus_loses_nothing_and_doubles_nothing() {
     let mut platform = Platform::start();
-    assert!(platform.import(8).output().unwrap().status.success());
+    assert!(output(&mut platform.import(8)).status.success());
     platform.must(&["demo", "--pause-ms", "0"]);
     platform.must(&["verify"]);
     let database = platform.database().await;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hospital_testkit::{
-    eventually, eventually_within,
+    Signal, eventually, eventually_within,
     mail_server::{MailServer, Mood, header},
 };
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ async fn while_the_patient_service_is_away_everything_but_booking_goes_on() {
     // Gone, and then there and silent, which is worse.
     for silent in [false, true] {
         if silent {
-            apart.signal("patient", "STOP");
+            apart.signal("patient", Signal::STOP);
         } else {
             apart.kill("patient");
         }
@@ -122,7 +122,7 @@ async fn while_the_patient_service_is_away_everything_but_booking_goes_on() {
         assert_eq!(moved.status, 200, "{}", moved.body);
         assert!(calls(&desk, "broken-off").await > 0.0, "the breaker is open");
         if silent {
-            apart.signal("patient", "CONT");
+            apart.signal("patient", Signal::CONT);
         } else {
             apart.start_again("patient").await;
         }

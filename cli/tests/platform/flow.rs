@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use hospital_testkit::{PATIENCE, Running, output};
+
 use crate::running::{Platform, cents, client, records};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_ends_in_what_the_records_say_and_a_second_one_changes_nothing() {
     let mut platform = Platform::start();
-    let imported = platform.import(8).output().unwrap();
+    let imported = output(&mut platform.import(8));
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     platform.assert_imported().await;
     assert!(platform.verify().status.success(), "{}", platform.must(&["verify"]));
@@ -16,7 +18,7 @@ async fn an_import_ends_in_what_the_records_say_and_a_second_one_changes_nothing
     assert_eq!(platform.all(4, "/notifications").await, Vec::<Value>::new(), "back-dated");
 
     let before = everything(&platform).await;
-    let again = platform.import(3).output().unwrap();
+    let again = output(&mut platform.import(3));
     assert!(String::from_utf8_lossy(&again.stdout).contains("Nothing changed"));
     assert_eq!(platform.report()["changed"], false);
     assert_eq!(everything(&platform).await, before);
@@ -58,9 +60,9 @@ async fn an_import_without_the_files_of_practitioners_ends_in_the_same_and_says_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_number_of_workers_does_not_matter() {
     let (one, many) = (Platform::start(), Platform::start());
-    let (a, b) = (one.import(1).spawn().unwrap(), many.import(16).spawn().unwrap());
-    for mut import in [a, b] {
-        assert!(import.wait().unwrap().success());
+    let imports = [one.import(1), many.import(16)].map(|mut import| Running::start(&mut import));
+    for mut import in imports {
+        assert!(import.wait(PATIENCE).success());
     }
     assert_eq!(by_identifier(&one).await, by_identifier(&many).await);
 }

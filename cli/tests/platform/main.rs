@@ -13,5 +13,6 @@ mod kafka;
 mod proof;
 mod running;
 mod seen_elsewhere;
+mod starting;
 mod tour;
 mod traffic;

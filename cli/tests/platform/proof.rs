@@ -2,6 +2,7 @@ use std::process::Command;
 
 use hospital_cluster::{Cluster, Options};
 use hospital_kit::bus::{Bus, postgres::PostgresBus};
+use hospital_testkit::output;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
@@ -117,7 +118,7 @@ const BREAKAGES: [Breakage; 28] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_finds_each_invariant_that_is_broken_on_purpose() {
     let mut platform = Platform::start_with(None);
-    assert!(platform.import(8).output().unwrap().status.success());
+    assert!(output(&mut platform.import(8)).status.success());
     platform.must(&["demo", "--pause-ms", "0"]);
     assert!(platform.verify().status.success());
     platform.stop();
@@ -233,10 +234,9 @@ async fn a_transaction_left_open_is_found(cluster: &Cluster) {
 
 /// The ids of the invariants that `verify` says are violated; its exit code says the same.
 fn violated(url: &str, wait: &str) -> Vec<String> {
-    let output = Command::new(HOSPITAL)
-        .args(["verify", "--json", "--wait", wait, "--database-url", url])
-        .output()
-        .unwrap();
+    let mut verify = Command::new(HOSPITAL);
+    verify.args(["verify", "--json", "--wait", wait, "--database-url", url]);
+    let output = output(&mut verify);
     let told: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
     let broken: Vec<String> = told["invariants"]

@@ -2,12 +2,12 @@ use std::{
     collections::{BTreeMap, HashSet},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{LazyLock, Mutex},
+    process::{Command, Output, Stdio},
+    sync::{LazyLock, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
-use hospital_testkit::{Kafka, KafkaMode, eventually};
+use hospital_testkit::{Kafka, KafkaMode, PATIENCE, Running, Signal, eventually, output, signal};
 use serde_json::{Value, json};
 
 pub(crate) const HOSPITAL: &str = env!("CARGO_BIN_EXE_hospital");
@@ -24,11 +24,13 @@ pub(crate) fn expected() -> Value {
 
 /// A platform of a test's own, in a directory of its own, on ports of its own.
 pub(crate) struct Platform {
-    supervisor: Option<Child>,
+    supervisor: Option<Running>,
     /// Real Kafka, where the tests are to run on it; otherwise events travel through PostgreSQL.
     pub(crate) kafka: Option<Kafka>,
     dir: tempfile::TempDir,
     pub(crate) base_port: u16,
+    /// Hears from `up` once it is open.
+    open: Option<mpsc::Receiver<()>>,
 }
 
 impl Platform {
@@ -37,32 +39,59 @@ impl Platform {
     }
 
     pub(crate) fn start_with(kafka: Option<Kafka>) -> Self {
+        let mut platform = Self::begin(kafka);
+        platform.await_open();
+        platform
+    }
+
+    /// Starts it, and does not wait for it.
+    pub(crate) fn begin(kafka: Option<Kafka>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut platform = Self { dir, supervisor: None, kafka, base_port: free_base_port() };
-        platform.start_again();
+        let base_port = free_base_port();
+        let mut platform = Self { dir, supervisor: None, kafka, base_port, open: None };
+        platform.begin_again();
         platform
     }
 
     /// Starts it where it was.
     pub(crate) fn start_again(&mut self) {
-        let mut supervisor = Command::new(HOSPITAL)
+        self.begin_again();
+        self.await_open();
+    }
+
+    fn begin_again(&mut self) {
+        let mut command = Command::new(HOSPITAL);
+        command
             .arg("--data-dir")
             .arg(self.data())
-            .args(["--base-port", &self.base_port.to_string(), "up"])
+            .args(["--base-port", &self.base_port.to_string(), "up", "--supervised"])
             .args(self.kafka.iter().flat_map(|kafka| ["--kafka", kafka.servers()]))
             .env_remove("DATABASE_URL")
             .env_remove("KAFKA_BOOTSTRAP_SERVERS")
-            .stdin(Stdio::null())
+            // Its end is our end, however we end.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(self.dir.path().join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut greeting = BufReader::new(supervisor.stdout.take().unwrap()).lines();
+            .stderr(std::fs::File::create(self.dir.path().join("stderr")).unwrap());
+        let mut supervisor = Running::start(&mut command);
+        let greeting = BufReader::new(supervisor.child().stdout.take().unwrap()).lines();
         self.supervisor = Some(supervisor);
-        let open = greeting.any(|line| line.unwrap().contains("The hospital is open"));
-        assert!(open, "`up` ended: {}", self.told());
-        // The rest of the greeting is read too, or a supervisor that prints meets a closed pipe.
-        std::thread::spawn(move || greeting.count());
+        let (open, opened) = mpsc::channel();
+        // Read to its end, or a supervisor that prints meets a closed pipe.
+        std::thread::spawn(move || {
+            for line in greeting.map_while(Result::ok) {
+                if line.contains("The hospital is open") {
+                    // Nobody waits for it any more when the test has ended.
+                    let _ = open.send(());
+                }
+            }
+        });
+        self.open = Some(opened);
+    }
+
+    /// Waits until it says that it is open.
+    pub(crate) fn await_open(&mut self) {
+        let open = self.open.take().expect("it was begun").recv_timeout(PATIENCE);
+        assert!(open.is_ok(), "`up` does not open ({open:?}): {}", self.told());
     }
 
     /// Waits until every service says that it is ready.
@@ -79,8 +108,7 @@ impl Platform {
     /// Kills the supervisor, and nobody else.
     pub(crate) fn kill(&mut self) {
         let mut supervisor = self.supervisor.take().unwrap();
-        supervisor.kill().unwrap();
-        supervisor.wait().unwrap();
+        supervisor.kill();
     }
 
     pub(crate) async fn await_end(&self, pid: u64) {
@@ -106,7 +134,7 @@ impl Platform {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        output(&mut self.command(args))
     }
 
     /// Runs a command that must succeed, and gives what it printed.
@@ -245,8 +273,8 @@ impl Platform {
     pub(crate) fn stop(&mut self) -> Duration {
         let mut supervisor = self.supervisor.take().unwrap();
         let started = Instant::now();
-        signal("INT", u64::from(supervisor.id()));
-        assert!(supervisor.wait().unwrap().success(), "{}", self.told());
+        signal(supervisor.id(), Signal::INT);
+        assert!(supervisor.wait(PATIENCE).success(), "{}", self.told());
         started.elapsed()
     }
 }
@@ -254,20 +282,15 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         if let Some(mut supervisor) = self.supervisor.take() {
-            signal("INT", u64::from(supervisor.id()));
-            // A test that failed has nothing to say about how its platform ended.
-            let _ = supervisor.wait();
+            // Closing its input ends it at once, and its services and PostgreSQL with it. A test that failed has nothing to say about how
+            // its platform ended, and what does not end is killed.
+            drop(supervisor.child().stdin.take());
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while matches!(supervisor.child().try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
-}
-
-pub(crate) fn signal(name: &str, pid: u64) {
-    // Who is gone already needs no signal.
-    let _ = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(pid.to_string())
-        .stderr(Stdio::null())
-        .status();
 }
 
 pub(crate) fn client() -> reqwest::Client {

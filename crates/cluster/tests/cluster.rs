@@ -2,9 +2,13 @@
 
 #![cfg(test)]
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use hospital_cluster::{Cluster, Options};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn select(cluster: &Cluster, sql: &str) -> String {
     let bin = hospital_cluster::Installation::find().unwrap().bin().join("psql");
@@ -32,9 +36,11 @@ fn data_outlives_a_stop_and_a_kill() {
     assert_eq!(cluster.port(), port);
     assert_eq!(select(&cluster, "SELECT n FROM kept"), "7");
 
-    let pid = cluster.pid().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    let pid = Pid::from_raw(cluster.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
     while cluster.ended().is_none() {
+        assert!(Instant::now() < deadline, "it was killed and goes on");
         std::thread::yield_now();
     }
     cluster.restart().unwrap();

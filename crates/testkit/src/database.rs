@@ -178,13 +178,15 @@ fn start(commits: Commits) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
-/// A shell that waits for the end of its input, which is the end of this process, and then ends the cluster and removes it.
+/// A shell that waits for the end of its input, which is the end of this process, and then ends the cluster and removes it. `kill` and `read` are
+/// the shell's own, `sleep` and `rm` are on every system.
 fn reap_after_us(dir: &PathBuf) -> anyhow::Result<std::process::Child> {
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
         read -r _
         pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null
-        while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+        left=200
+        while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $left -gt 0 ]; do sleep 0.05; left=$((left - 1)); done
         rm -rf "$1"
     "#;
     Command::new("sh")

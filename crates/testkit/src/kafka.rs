@@ -4,9 +4,11 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Which Kafka: the newest with KRaft, or the last one with ZooKeeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +89,11 @@ impl Kafka {
     /// # Errors
     /// When there is no such broker.
     pub fn kill(&self, broker: u16) -> anyhow::Result<Vec<String>> {
-        let pid = self.pid(broker)?.to_string();
+        let pid = self.pid(broker)?;
         let command =
             std::fs::read(format!("/proc/{pid}/cmdline")).context("it is gone already")?;
-        let killed = Command::new("kill").args(["-KILL", &pid]).status()?;
-        anyhow::ensure!(killed.success(), "broker {broker} was gone already");
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("its number")?;
+        kill_process(process, Signal::KILL).context("it was gone already")?;
         let command = String::from_utf8(command).context("its command")?;
         Ok(command.trim_end_matches('\0').split('\0').map(ToOwned::to_owned).collect())
     }
@@ -101,7 +103,7 @@ impl Kafka {
     /// # Errors
     /// When there is no shell.
     pub fn revive(&mut self, command: &[String]) -> anyhow::Result<()> {
-        // It can be killed again: its process is written down where the first one was.
+        // It can be killed again: its process is written down where the first one was. `kill` is the shell's own.
         const SCRIPT: &str = r#"file=$1; shift
             "$@" </dev/null >/dev/null 2>&1 & pid=$!; echo $pid >"$file"; cat >/dev/null; kill -9 $pid; wait $pid"#;
         let settings = command.last().context("a broker's command")?;
@@ -147,12 +149,10 @@ impl Kafka {
     fn end(&mut self) {
         for mut shell in self.revived.drain(..) {
             drop(shell.stdin.take());
-            // Nothing can be done about one that does not end.
-            let _ = shell.wait();
+            end(&mut shell);
         }
         drop(self.run.stdin.take());
-        // Nothing can be done about one that does not end.
-        let _ = self.run.wait();
+        end(&mut self.run);
     }
 
     /// The bootstrap servers.
@@ -174,6 +174,19 @@ impl Kafka {
 impl Drop for Kafka {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Waits for a script's end, which follows that of its input. One that takes too long is killed, and its brokers may live on.
+fn end(script: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while matches!(script.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            // It is still our child, so there is somebody to kill and to wait for.
+            let _ = script.kill();
+            let _ = script.wait();
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -10,7 +10,7 @@ use hospital_kit::{
     config::{BusConfig, BusKind},
     service,
 };
-use hospital_testkit::{Kafka, KafkaMode, eventually_within, make_topics};
+use hospital_testkit::{Kafka, KafkaMode, eventually_within, make_topics, output};
 use serde_json::Value;
 
 use crate::{
@@ -21,10 +21,8 @@ use crate::{
 
 /// The leader of a topic's partition, and how many replicas are in sync in the topic's worst partition.
 fn look(kafka: &Kafka, topic: &str, partition: usize) -> Option<(u16, usize)> {
-    let told = Command::new("kcat")
-        .args(["-b", kafka.servers(), "-L", "-J", "-t", topic, "-m", "5"])
-        .output()
-        .expect("kcat is installed");
+    let mut kcat = Command::new("kcat");
+    let told = output(kcat.args(["-b", kafka.servers(), "-L", "-J", "-t", topic, "-m", "5"]));
     let told: Value = serde_json::from_slice(&told.stdout).ok()?;
     let partitions = told["topics"][0]["partitions"].as_array()?;
     let leader = partitions.get(partition)?["leader"].as_u64()?;

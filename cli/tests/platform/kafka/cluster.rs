@@ -1,16 +1,16 @@
 //! What only a real cluster can show.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use hospital_kit::{
     bus::{TopicSpec, kafka::KafkaBus},
     config::{BusConfig, BusKind},
 };
-use hospital_testkit::make_topics;
+use hospital_testkit::{make_topics, output};
 use serde_json::Value;
 
 use super::one_broker;
-use crate::running::{HOSPITAL, Platform};
+use crate::running::{HOSPITAL, Platform, free_base_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_on_kafka_that_is_not_as_the_settings_say_is_told_before_anything_starts() {
@@ -25,14 +25,13 @@ async fn a_topic_on_kafka_that_is_not_as_the_settings_say_is_told_before_anythin
     make_topics(&bus, &[topic]).await;
     let up = |name: &str, value: &str| {
         let dir = tempfile::tempdir().unwrap();
-        let output = Command::new(HOSPITAL)
+        let mut command = Command::new(HOSPITAL);
+        command
             .arg("--data-dir")
             .arg(dir.path())
-            .args(["--base-port", "29980", "up", "--kafka", kafka.servers()])
-            .env(name, value)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .args(["--base-port", &free_base_port().to_string(), "up", "--kafka", kafka.servers()])
+            .env(name, value);
+        let output = output(&mut command);
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -52,10 +51,8 @@ async fn other_peoples_tools_see_cloud_events_on_kafka() {
     platform.must(&["verify"]);
     let servers = platform.kafka.as_ref().unwrap().servers();
     for topic in ["appointment.booked", "bill.generated", "payment.completed", "payment.failed"] {
-        let output = Command::new("kcat")
-            .args(["-b", servers, "-C", "-e", "-q", "-J", "-t", topic])
-            .output()
-            .expect("kcat is installed");
+        let mut kcat = Command::new("kcat");
+        let output = output(kcat.args(["-b", servers, "-C", "-e", "-q", "-J", "-t", topic]));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(!text.is_empty(), "{topic} is empty");
         for line in text.lines() {

@@ -1,7 +1,7 @@
-use hospital_testkit::eventually;
+use hospital_testkit::{PATIENCE, Running, Signal, eventually, output, signal};
 
 use super::one_broker;
-use crate::running::{Platform, signal};
+use crate::running::Platform;
 
 /// Waits until some of the records' appointments are there.
 async fn under_way(platform: &Platform) {
@@ -14,11 +14,11 @@ async fn under_way(platform: &Platform) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_on_kafka_ends_in_what_the_records_say_and_verifies() {
     let mut platform = Platform::start_with(Some(one_broker()));
-    let imported = platform.import(8).output().unwrap();
+    let imported = output(&mut platform.import(8));
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     assert!(platform.verify().status.success(), "{}", platform.must(&["verify"]));
     platform.assert_imported().await;
-    let again = platform.import(3).output().unwrap();
+    let again = output(&mut platform.import(3));
     assert!(String::from_utf8_lossy(&again.stdout).contains("Nothing changed"));
     platform.must(&["verify"]);
     let took = platform.stop();
@@ -28,12 +28,12 @@ async fn an_import_on_kafka_ends_in_what_the_records_say_and_verifies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_billing_during_an_import_on_kafka_changes_nothing() {
     let platform = Platform::start_with(Some(one_broker()));
-    let mut import = platform.import(4).spawn().unwrap();
+    let mut import = Running::start(&mut platform.import(4));
     let first = platform.pid("billing").unwrap();
     under_way(&platform).await;
-    assert!(import.try_wait().unwrap().is_none(), "the import was over too soon");
-    signal("KILL", first);
-    assert!(import.wait().unwrap().success(), "{}", platform.told());
+    assert!(import.ended().is_none(), "the import was over too soon");
+    signal(first, Signal::KILL);
+    assert!(import.wait(PATIENCE).success(), "{}", platform.told());
     platform.ready().await;
     assert!(platform.told().contains("starting it again"), "{}", platform.told());
     platform.must(&["verify", "--wait", "60"]);
