@@ -28,6 +28,26 @@ def service_monitor(path):
     return schema
 
 
+def faults(documents):
+    """What the schemas cannot know: pods that Kubernetes gives its own variables, or that may talk to everybody."""
+    policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    for document in documents:
+        if document["kind"] not in ("Deployment", "Job"):
+            continue
+        template = document["spec"]["template"]
+        if template["spec"].get("enableServiceLinks") is not False:
+            yield f"{document['metadata']['name']}: enableServiceLinks is not false"
+        labels = template["metadata"]["labels"].items()
+        covering = [policy for policy in policies if policy["podSelector"]["matchLabels"].items() <= labels]
+        for direction in ("Ingress", "Egress"):
+            if not any(direction in policy["policyTypes"] for policy in covering):
+                yield f"{document['metadata']['name']}: no NetworkPolicy for {direction}"
+        if document["kind"] == "Job" and "egress" in covering[0]:
+            ports = {port["port"] for rule in covering[0]["egress"] for port in rule["ports"]}
+            if ports != {53, 5432}:
+                yield f"{document['metadata']['name']} may go to {ports}"
+
+
 monitor = service_monitor(sys.argv[1])
 newest = kubernetes_validate.latest_version()
 for path in sys.argv[2:]:
@@ -44,4 +64,6 @@ for path in sys.argv[2:]:
         except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as fault:
             sys.exit(f"{path}: {document['kind']} {document['metadata']['name']}: {fault}")
     assert kinds, f"{path} is empty"
+    for fault in faults(documents):
+        sys.exit(f"{path}: {fault}")
     print(f"{path}, Kubernetes {newest}:", ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))

@@ -14,6 +14,12 @@ app.kubernetes.io/name: hospital-{{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end -}}
 
+{{/* The pods of a service's migration. */}}
+{{- define "hospital.migrationSelector" -}}
+app.kubernetes.io/name: hospital-{{ .name }}-migration
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
 {{- define "hospital.labels" -}}
 {{ include "hospital.selector" . }}
 app.kubernetes.io/component: {{ .name }}
@@ -60,6 +66,8 @@ capabilities: { drop: [ALL] }
   value: 0.0.0.0:{{ $service.port }}
 - name: HOSPITAL_{{ $upper }}__PROBE_LISTEN
   value: 0.0.0.0:{{ $service.probePort }}
+- name: HOSPITAL_{{ $upper }}__POOL_SIZE
+  value: {{ $service.poolSize | quote }}
 - name: KAFKA_BOOTSTRAP_SERVERS
   value: {{ $values.kafka.bootstrapServers | quote }}
 - name: HOSPITAL_BUS__PARTITIONS
@@ -129,4 +137,38 @@ capabilities: { drop: [ALL] }
 - name: settings
   configMap: { name: {{ .root.Release.Name }}-settings }
 {{- end }}
+{{- end -}}
+
+{{/* How many connections to PostgreSQL the services may have: each at its most replicas, with the one that a roll-out starts beside them. */}}
+{{- define "hospital.connections" -}}
+{{- $sum := 0 -}}
+{{- range $name, $_ := .root.Values.services -}}
+{{- $service := include "hospital.service" (dict "root" $.root "name" $name) | fromYaml -}}
+{{- $replicas := $service.replicas -}}
+{{- if $service.autoscaling.enabled -}}{{- $replicas = $service.autoscaling.maxReplicas -}}{{- end -}}
+{{- /* Beside its pool a replica has two: the relay's, and that of its maintenance. */ -}}
+{{- $sum = add $sum (mul (add $replicas 1) (add $service.poolSize 2)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
+{{/* One rule of where pods may go: ports, and to whom, unless to anybody. */}}
+{{- define "hospital.egress" -}}
+- ports:
+    {{- range .ports }}
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
+  {{- with .to }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "hospital.egressToNames" -}}
+- to:
+    - namespaceSelector: {}
+      podSelector:
+        matchLabels: { k8s-app: kube-dns }
+  ports:
+    - { protocol: UDP, port: 53 }
+    - { protocol: TCP, port: 53 }
 {{- end -}}
