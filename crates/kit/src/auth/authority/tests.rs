@@ -12,6 +12,11 @@ use axum::{Json, Router, http::StatusCode, routing::get};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hospital_types::{PatientId, PractitionerId, Roles};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
+use rsa::{
+    RsaPrivateKey,
+    pkcs8::{EncodePrivateKey, LineEnding},
+    rand_core::OsRng,
+};
 use serde_json::json;
 
 use super::*;
@@ -244,11 +249,12 @@ async fn roles_stand_where_the_settings_say() {
 
 #[tokio::test]
 async fn each_key_is_for_one_algorithm() {
-    const ES256: &[u8] = include_bytes!("../test_keys/es256.pem");
-    const RS256: &[u8] = include_bytes!("../test_keys/rs256.pem");
+    let es256 = p256::SecretKey::random(&mut OsRng).to_pkcs8_pem(LineEnding::LF).unwrap();
+    let rs256 = RsaPrivateKey::new(&mut OsRng, 2048).unwrap().to_pkcs8_pem(LineEnding::LF);
+    let rs256 = rs256.unwrap();
     let keys = [
-        ("es", Algorithm::ES256, EncodingKey::from_ec_pem(ES256).unwrap()),
-        ("rs", Algorithm::RS256, EncodingKey::from_rsa_pem(RS256).unwrap()),
+        ("es", Algorithm::ES256, EncodingKey::from_ec_pem(es256.as_bytes()).unwrap()),
+        ("rs", Algorithm::RS256, EncodingKey::from_rsa_pem(rs256.as_bytes()).unwrap()),
     ];
     let f = fixture();
     let mut set = set_of(&[&f.key]);
