@@ -33,6 +33,14 @@ impl Currency {
         exponent_of(bytes).map(|_| Self(bytes)).ok_or(UnknownCurrency)
     }
 
+    /// Every code that is taken, for the API documents.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        [EXPONENT_0, EXPONENT_2, EXPONENT_3, EXPONENT_4]
+            .into_iter()
+            .flat_map(|list| list.chunks_exact(3))
+            .filter_map(|code| str::from_utf8(code).ok())
+    }
+
     pub fn code(&self) -> &str {
         str::from_utf8(&self.0).expect("made of ASCII capitals only")
     }

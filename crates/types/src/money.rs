@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, schema::Type},
+    openapi::{
+        ObjectBuilder, OneOfBuilder, RefOr, Schema,
+        schema::{AdditionalProperties, Type},
+    },
 };
 
 use crate::{Currency, Faults};
@@ -164,12 +167,10 @@ impl<'de> Deserialize<'de> for Money {
 }
 impl PartialSchema for Money {
     fn schema() -> RefOr<Schema> {
-        let text =
-            |example: &str| ObjectBuilder::new().schema_type(Type::String).examples([example]);
         ObjectBuilder::new()
-            .property("amount", text("125.00"))
+            .property("amount", amount_schema())
             .required("amount")
-            .property("currency", text("USD"))
+            .property("currency", currency_schema())
             .required("currency")
             .description(Some("An amount as a decimal string, and its ISO 4217 currency."))
             .into()
@@ -217,20 +218,40 @@ impl MoneyInput {
 impl PartialSchema for MoneyInput {
     fn schema() -> RefOr<Schema> {
         let amount = OneOfBuilder::new()
-            .item(ObjectBuilder::new().schema_type(Type::String).examples(["125.00"]))
-            .item(ObjectBuilder::new().schema_type(Type::Number));
+            .item(amount_schema())
+            .item(ObjectBuilder::new().schema_type(Type::Number))
+            .description(Some(
+                "A decimal string or an exact JSON number, without an exponent, with at most the \
+                 currency's decimals.",
+            ));
         ObjectBuilder::new()
             .property("amount", amount)
             .required("amount")
-            .property("currency", ObjectBuilder::new().schema_type(Type::String).examples(["USD"]))
+            .property("currency", currency_schema())
             .required("currency")
             .description(Some(
                 "An amount, and its ISO 4217 currency; at most 999,999,999,999,999 of its smallest units.",
             ))
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
             .into()
     }
 }
 impl ToSchema for MoneyInput {}
+
+fn amount_schema() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^-?(0|[1-9][0-9]{0,14})(\\.[0-9]{1,4})?$"))
+        .examples(["125.00"])
+}
+
+fn currency_schema() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("ISO 4217."))
+        .enum_values(Some(Currency::codes()))
+        .examples(["USD"])
+}
 
 #[cfg(test)]
 mod tests {

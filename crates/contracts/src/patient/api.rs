@@ -37,9 +37,13 @@ impl Gender {
 #[serde(deny_unknown_fields)]
 pub struct Identifier {
     /// Whose names these are: a URI.
-    #[schema(example = "urn:example:mrn")]
+    #[schema(
+        max_length = 200,
+        pattern = r"^\s*[^\s|\x00-\x1f\x7f-\x9f][^|\x00-\x1f\x7f-\x9f]*$",
+        example = "urn:example:mrn"
+    )]
     pub system: String,
-    #[schema(example = "12345")]
+    #[schema(max_length = 200, example = "12345")]
     pub value: String,
 }
 
@@ -48,14 +52,19 @@ pub struct Identifier {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Address {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub line: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub city: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub state: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub postal_code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub country: Option<String>,
 }
 

@@ -14,6 +14,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::ProblemSchema;
 
+mod completion;
+
 /// The name of the bearer token's security scheme.
 const SCHEME: &str = "bearer";
 
@@ -50,6 +52,7 @@ pub fn with_docs<S: Clone + Send + Sync + 'static>(
         )
         .into(),
     );
+    completion::complete(&mut document);
     (routes, document)
 }
 

@@ -7,11 +7,12 @@ use utoipa::{
     openapi::{Content, Ref, RefOr, Response, ResponseBuilder},
 };
 
-const ANYWHERE: [(&str, &str); 5] = [
+const ANYWHERE: [(&str, &str); 6] = [
     ("400", "The request is not as the schema says."),
     ("401", "No token, or one that is not accepted."),
     ("403", "The token's role may not do this."),
     ("429", "Too many requests of yours are under way; `Retry-After` says when to come again."),
+    ("500", "A fault of the service; it is in its log under the answer's `traceId`."),
     ("503", "Not at the moment; `Retry-After` says when to come again."),
 ];
 const WRITING: [(&str, &str); 4] = [
