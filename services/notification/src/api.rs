@@ -55,13 +55,14 @@ struct NotificationQuery {
     #[param(format = Uuid)]
     bill_id: Option<String>,
     /// `pending`, `sent`, `dead`, `undeliverable` or `obsolete`.
+    #[param(value_type = Option<NotificationStatus>, inline)]
     status: Option<String>,
-    /// 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 

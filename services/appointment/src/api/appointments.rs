@@ -87,7 +87,6 @@ const NO_UUID: &str = "must be a UUID";
 /// Books an appointment.
 #[utoipa::path(
     post, path = "/appointments", tag = "Appointments", request_body = BookBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe.")),
     responses(
         (status = 201, description = "Booked.", body = AppointmentView, headers(
             ("Location" = String, description = "Where the appointment is."),

@@ -51,7 +51,6 @@ impl PractitionerBody {
 /// Registers a practitioner.
 #[utoipa::path(
     post, path = "/practitioners", tag = "Practitioners", request_body = PractitionerBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe.")),
     responses(
         (status = 201, description = "Registered.", body = PractitionerView, headers(
             ("Location" = String, description = "Where the practitioner is."),
@@ -111,12 +110,12 @@ pub(super) async fn show(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// How many at most, 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
     /// How one of the words of the name begins, in any case.
     #[serde(default, deserialize_with = "word")]

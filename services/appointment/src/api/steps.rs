@@ -66,8 +66,6 @@ impl CancelBody {
     post, path = "/appointments/{id}/cancel", tag = "Steps", request_body = CancelBody,
     params(
         ("id" = String, Path, format = Uuid, description = "The appointment."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     responses((status = 200, description = "Cancelled.", body = AppointmentView), StepProblems),
 )]
@@ -118,8 +116,6 @@ impl RescheduleBody {
     post, path = "/appointments/{id}/reschedule", tag = "Steps", request_body = RescheduleBody,
     params(
         ("id" = String, Path, format = Uuid, description = "The appointment."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     responses((status = 200, description = "Moved.", body = AppointmentView), StepProblems),
 )]
@@ -148,8 +144,6 @@ macro_rules! visit_step {
             post, path = $path, tag = "Steps",
             params(
                 ("id" = String, Path, format = Uuid, description = "The appointment."),
-                ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-                ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
             ),
             responses((status = 200, description = "Done.", body = AppointmentView), StepProblems),
         )]

@@ -64,13 +64,14 @@ pub(super) struct BillQuery {
     #[param(format = Uuid)]
     patient_id: Option<String>,
     /// `draft`, `issued`, `partially-paid`, `paid` or `cancelled`.
+    #[param(value_type = Option<BillStatus>, inline)]
     status: Option<String>,
-    /// 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 

@@ -61,12 +61,11 @@ pub(super) struct PayBody {
     #[schema(format = Uuid)]
     bill_id: String,
     amount: MoneyInput,
-    /// `cash`, `cheque`, `transfer` or `card`.
-    #[schema(example = "cash")]
+    #[schema(pattern = "^(cash|cheque|transfer|card)$", example = "cash")]
     method: String,
     /// The gateway's token, for a card. Never a card number.
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false, example = "tok_ok")]
+    #[schema(nullable = false, max_length = 128, example = "tok_ok")]
     card_token: Option<String>,
     /// The payer's or the bank's own reference.
     #[serde(default, deserialize_with = "not_null")]
@@ -305,14 +304,15 @@ pub(super) struct PaymentQuery {
     #[param(format = Uuid)]
     bill_id: Option<String>,
     /// `pending`, `succeeded`, `failed`, `unknown` or `conflicted`.
+    #[param(value_type = Option<PaymentStatus>, inline)]
     status: Option<String>,
     reference: Option<String>,
-    /// 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 

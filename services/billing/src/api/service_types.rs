@@ -33,10 +33,7 @@ pub(super) struct ServiceTypeBody {
 /// Sets what a kind of service costs from now on. What was booked before keeps the price that it was booked at.
 #[utoipa::path(
     put, path = "/service-types/{code}", tag = "Price list", request_body = ServiceTypeBody,
-    params(
-        ("code" = String, Path, description = "Its code: a-z, 0-9 and -, at most 64."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
-    ),
+    params(("code" = String, Path, pattern = "^[a-z0-9-]{1,64}$", description = "Its code.")),
     responses((status = 200, description = "Changed.", body = ServiceTypeView),
               (status = 201, description = "New.", body = ServiceTypeView), StepProblems),
 )]
@@ -83,13 +80,14 @@ pub(super) async fn put(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ServiceTypeQuery {
+    #[param(pattern = "^[a-z0-9-]{1,64}$")]
     code: Option<String>,
-    /// 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 

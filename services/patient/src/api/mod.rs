@@ -95,7 +95,6 @@ fn changed(patient: &Patient) -> Answer {
 /// Registers a patient.
 #[utoipa::path(
     post, path = "/patients", tag = "Patients", request_body = RegisterBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe.")),
     responses(
         (status = 201, description = "Registered.", body = PatientView, headers(
             ("Location" = String, description = "Where the patient is."),
@@ -143,8 +142,6 @@ async fn show(
     patch, path = "/patients/{id}", tag = "Patients",
     params(
         ("id" = String, Path, format = Uuid, description = "The patient."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     request_body(content = PatchPatient, content_type = "application/merge-patch+json"),
     responses((status = 200, description = "As it is now.", body = PatientView), StepProblems),
@@ -179,8 +176,6 @@ struct ReasonBody {
     post, path = "/patients/{id}/deactivate", tag = "Patients", request_body = ReasonBody,
     params(
         ("id" = String, Path, format = Uuid, description = "The patient."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     responses((status = 200, description = "Inactive.", body = PatientView), StepProblems),
 )]
@@ -201,8 +196,6 @@ async fn deactivate(
     post, path = "/patients/{id}/reactivate", tag = "Patients", request_body = ReasonBody,
     params(
         ("id" = String, Path, format = Uuid, description = "The patient."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     responses((status = 200, description = "Active.", body = PatientView), StepProblems),
 )]

@@ -34,12 +34,12 @@ pub(super) struct SearchQuery {
     identifier: Option<String>,
     /// `active` or `inactive`.
     status: Option<String>,
-    /// 1 to 200; 50 unless told.
+    /// How many at most.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
