@@ -213,7 +213,7 @@ impl Member<'_> {
             let reason = format!(
                 "it is older than {days} days, so whether it was applied before is not known"
             );
-            let cause = Cause { reason: &reason, attempts: 0, first_at };
+            let cause = Cause { reason: &reason, attempts: 0, first_at, letter: None };
             if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
                 return Ok(Applied::Stopped);
             }
