@@ -23,15 +23,15 @@ pub(crate) enum Identity {
     Own,
     /// As another user, who owns the data.
     User { uid: u32, gid: u32 },
-    /// As the owner of root's files, under another number: a user namespace.
-    Namespace,
+    /// As the owner of root's files, under another user's numbers: a user namespace. PostgreSQL wants a user that the machine knows.
+    Namespace { uid: u32, gid: u32 },
 }
 
 impl Identity {
     /// Chooses as whom to run below this directory, and where the data goes: into the directory itself, unless nobody but root
     /// can reach it and user namespaces are not permitted. Then it goes below `/var/lib`, and a link leads there.
     pub(crate) fn choose(dir: &Path) -> Result<(Self, Home), ClusterError> {
-        Self::choose_from(dir, Self::Namespace.reaches(dir))
+        Self::choose_from(dir, Self::namespace().reaches(dir))
     }
 
     fn choose_from(dir: &Path, namespaces: bool) -> Result<(Self, Home), ClusterError> {
@@ -46,12 +46,19 @@ impl Identity {
         }
         match user {
             Some(user) if user.reaches(dir) => Ok((user, Home::within(dir))),
-            _ if namespaces => Ok((Self::Namespace, Home::within(dir))),
+            _ if namespaces => Ok((Self::namespace(), Home::within(dir))),
             _ => {
                 let nobody = Self::User { uid: 65534, gid: 65534 };
                 let user = user.unwrap_or(nobody);
                 Ok((user, user.settle_elsewhere(dir, Path::new("/var/lib"))?))
             }
+        }
+    }
+
+    fn namespace() -> Self {
+        match user("postgres").or_else(|| user("nobody")) {
+            Some(Self::User { uid, gid }) => Self::Namespace { uid, gid },
+            _ => Self::Namespace { uid: 65534, gid: 65534 },
         }
     }
 
@@ -78,9 +85,11 @@ impl Identity {
                 command.uid(uid).gid(gid);
                 command
             }
-            Self::Namespace => {
+            Self::Namespace { uid, gid } => {
                 let mut command = Command::new("unshare");
-                command.args(["--user", "--map-user=1000", "--map-group=1000"]).arg(program);
+                command.arg("--user");
+                command.arg(format!("--map-user={uid}")).arg(format!("--map-group={gid}"));
+                command.arg(program);
                 command
             }
         };
@@ -107,7 +116,7 @@ impl Identity {
         let (uid, gid) = match self {
             Self::Own => return Ok(()),
             Self::User { uid, gid } => (uid, gid),
-            Self::Namespace => (0, 0),
+            Self::Namespace { .. } => (0, 0),
         };
         let metadata = fs::symlink_metadata(path).map_err(|e| file("cannot look at", path, e))?;
         if (metadata.uid(), metadata.gid()) == (uid, gid) { Ok(()) } else { give(path, uid, gid) }
