@@ -1,4 +1,5 @@
-//! Clients that do not get to an end: half of them send a request's head, half of them a body, a byte each half second.
+//! Clients that do not get to an end: half of them send a request's head, half of them a body, a
+//! byte each half second.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 

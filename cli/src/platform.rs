@@ -17,7 +17,8 @@ pub(crate) struct PlatformArgs {
     #[arg(long, global = true, env = "HOSPITAL_DATA_DIR", default_value = ".hospital")]
     pub(crate) data_dir: PathBuf,
 
-    /// The console's port; the services follow on the next four, their probes on the four behind them [default: 8080, or what `up` wrote down]
+    /// The console's port; the services follow on the next four, their probes on the four behind
+    /// them [default: 8080, or what `up` wrote down]
     #[arg(long, global = true, env = "HOSPITAL_BASE_PORT")]
     pub(crate) base_port: Option<u16>,
 
@@ -37,7 +38,8 @@ pub(crate) struct PlatformArgs {
 pub(crate) const SERVICES: [&str; 4] = ["patient", "appointment", "billing", "notification"];
 pub(crate) const SERVICE_COUNT: u16 = 4;
 
-/// Where a service is probed: the services' ports are the four behind the base port, and these are the four behind those.
+/// Where a service is probed: the services' ports are the four behind the base port, and these are
+/// the four behind those.
 pub(crate) const fn probe_port(base_port: u16, offset: u16) -> u16 {
     base_port + SERVICE_COUNT + offset
 }

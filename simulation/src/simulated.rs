@@ -1,5 +1,5 @@
-//! The services with clocks that can be put off and with defects on purpose, started as `hospital serve SERVICE` is. Only the simulation
-//! builds and starts this.
+//! The services with clocks that can be put off and with defects on purpose, started as `hospital
+//! serve SERVICE` is. Only the simulation builds and starts this.
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -167,11 +167,8 @@ struct Logged {
 pub(crate) const OLD_IN_TOPIC: &str =
     "o.created_at < now() - make_interval(days => greatest($1 - 2, 0))";
 
-pub(crate) async fn all(
-    client: &Client,
-    bus: &SharedBus,
-    retention_days: i32,
-) -> anyhow::Result<Vec<Verdict>> {
+/// The event logs of those who publish.
+async fn read_logs(client: &Client, retention_days: i32) -> anyhow::Result<HashMap<Uuid, Logged>> {
     let columns = format!("event_id, topic, aggregate, version, {OLD_IN_TOPIC} AS old");
     let rows = client
         .query(
@@ -184,6 +181,21 @@ pub(crate) async fn all(
         )
         .await
         .context("reading the event logs")?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let (topic, aggregate, version) = (row.get(1), row.get(2), row.get(3));
+            (row.get(0), Logged { topic, aggregate, version, old: row.get("old") })
+        })
+        .collect())
+}
+
+pub(crate) async fn all(
+    client: &Client,
+    bus: &SharedBus,
+    retention_days: i32,
+) -> anyhow::Result<Vec<Verdict>> {
+    let log = read_logs(client, retention_days).await?;
     let mut kept = HashMap::new();
     for schema in ["patient", "appointment", "billing"] {
         if let Some(since) = kept_since(client, schema, "outbox").await? {
@@ -196,13 +208,6 @@ pub(crate) async fn all(
         let time = record.header("ce_time").and_then(|time| time.parse::<Timestamp>().ok());
         since.zip(time).is_some_and(|(since, time)| time < *since)
     };
-    let log: HashMap<Uuid, Logged> = rows
-        .iter()
-        .map(|row| {
-            let (topic, aggregate, version) = (row.get(1), row.get(2), row.get(3));
-            (row.get(0), Logged { topic, aggregate, version, old: row.get("old") })
-        })
-        .collect();
     let (mut published, mut read) = (HashSet::new(), 0);
     let (mut phantoms, mut disorder) = (Vec::new(), Vec::new());
     let reads = TOPICS

@@ -42,7 +42,8 @@ WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE xid::xid <> xmin);
 CREATE FUNCTION outbox_relay_lost() RETURNS text
     LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT CASE
-        WHEN r.saved_by::xid <> r.xmin THEN 'it was saved in another database and copied here as data'
+        WHEN r.saved_by::xid <> r.xmin
+            THEN 'it was saved in another database and copied here as data'
         WHEN pg_snapshot_xmax(r.snapshot) > pg_snapshot_xmax(pg_current_snapshot())
             THEN 'it is of transactions that are still to come'
         WHEN r.cluster <> outbox_cluster()
@@ -56,7 +57,8 @@ CREATE FUNCTION outbox_relay_lost() RETURNS text
 -- is a snapshot from before the first call. What was published is left alone where its xid is
 -- below all that is to come, and otherwise gets '2', which is older than anything.
 -- Gives how many are to be published.
-CREATE FUNCTION outbox_number_anew(part regclass, saved pg_snapshot, fresh pg_snapshot) RETURNS bigint
+CREATE FUNCTION outbox_number_anew(part regclass, saved pg_snapshot, fresh pg_snapshot)
+    RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     unpublished bigint;
@@ -110,7 +112,8 @@ CREATE FUNCTION outbox_add_month(month date) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     opens  timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
-    closes timestamptz := (date_trunc('month', month::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
+    closes timestamptz := (date_trunc('month', month::timestamp) + interval '1 month')
+                          AT TIME ZONE 'UTC';
     name   text := 'outbox_' || to_char(month, 'YYYYMM');
     last   timestamptz;
 BEGIN

@@ -136,7 +136,8 @@ pub struct Listeners {
     pub probes: TcpListener,
 }
 
-/// Runs a service on its listeners until told to stop, then stops it politely: not ready, accept nothing new, drain requests, finish
+/// Runs a service on its listeners until told to stop, then stops it politely: not ready, accept
+/// nothing new, drain requests, finish
 /// batches, publish what is committed, close.
 pub async fn run(
     context: Context,
@@ -149,7 +150,7 @@ pub async fn run(
     let http = &context.config.http;
     let (topics_state, topics_seen) = watch::channel(Err("not looked at yet".to_owned()));
     let (flowing, flow_seen) = watch::channel(Standstill::default());
-    let health = health(&context, &service.schema, topics_seen, flow_seen);
+    let health = health(&context, &service.schema, topics_seen, &flow_seen);
     let (handlers, background) = (TaskTracker::new(), TaskTracker::new());
     let probed = TaskTracker::new();
     // Until the last moment: who asks hears that this one stops, or waits for its database.
@@ -325,7 +326,7 @@ fn health(
     context: &Context,
     schema: &Schema,
     topics: watch::Receiver<TopicsState>,
-    flow: watch::Receiver<Standstill>,
+    flow: &watch::Receiver<Standstill>,
 ) -> Health {
     fn check<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Check
     where

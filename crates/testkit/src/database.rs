@@ -117,10 +117,10 @@ pub async fn database_from(
     create(&name, Commits::Fast).await
 }
 
-/// The owner's URL of the database that a URL of a role names.
+/// The owner's URL of the database that a URL of a role names, on the usual cluster.
 pub(crate) fn owner_url_of(url: &str) -> anyhow::Result<String> {
     let config: tokio_postgres::Config = url.parse().context("a test's URL")?;
-    Ok(cluster().owner_url(config.get_dbname().context("a database in it")?))
+    Ok(cluster(Commits::Fast).owner_url(config.get_dbname().context("a database in it")?))
 }
 
 async fn create(template: &str, commits: Commits) -> anyhow::Result<TestDb> {

@@ -13,7 +13,8 @@ use crate::Defect;
 pub struct Programs {
     /// What is shipped: `verify`.
     pub hospital: PathBuf,
-    /// What runs the services: the libraries that are shipped, with what only the simulation may do to them.
+    /// What runs the services: the libraries that are shipped, with what only the simulation may do
+    /// to them.
     pub services: PathBuf,
     pub environment: Vec<(String, String)>,
 }
@@ -41,7 +42,8 @@ impl Programs {
 /// When it is missing and cannot be built.
 pub fn shipped() -> anyhow::Result<PathBuf> {
     let (beside, tested) = beside()?;
-    // With the features of the whole workspace, so that dependencies are those which are compiled already.
+    // With the features of the whole workspace, so that dependencies are those which are compiled
+    // already.
     match beside.join("hospital") {
         built if tested && built.exists() => Ok(built),
         _ => program(&beside, "hospital", &["--workspace"]),

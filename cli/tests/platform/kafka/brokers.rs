@@ -50,8 +50,8 @@ async fn topics_survive_a_broker(kafka: &Kafka) {
         assert_eq!(copies, 3, "{}", topic.name);
     }
     let alone = spec("made.by.somebody", 2);
-    make_topics(&bus(1).0, &[alone.clone()]).await;
-    let told = by_brokers.weaknesses(&[alone.clone()]).await.unwrap();
+    make_topics(&bus(1).0, std::slice::from_ref(&alone)).await;
+    let told = by_brokers.weaknesses(std::slice::from_ref(&alone)).await.unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0].contains("made.by.somebody have 1 replicas where the brokers allow 3"),

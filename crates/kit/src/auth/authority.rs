@@ -58,7 +58,8 @@ impl Authority {
         Ok(Self { keys, good: Mutex::default(), config: config.clone(), clock })
     }
 
-    /// Whether the keys of the issuer's set are known and fresh enough to be trusted, as far as anybody has looked.
+    /// Whether the keys of the issuer's set are known and fresh enough to be trusted, as far as
+    /// anybody has looked.
     ///
     /// # Errors
     /// Since when they are not.

@@ -158,8 +158,8 @@ impl Keys {
         last.is_none_or(|last| now < last || now.duration_since(last) >= pause)
     }
 
-    /// A failure keeps the keys that are known, for a while: a key that was withdrawn because somebody has stolen it ends even when
-    /// that somebody keeps the set from being looked up.
+    /// A failure keeps the keys that are known, for a while: a key that was withdrawn because
+    /// somebody has stolen it ends even when that somebody keeps the set from being looked up.
     async fn replace(&self) {
         let read = match &self.source {
             Source::None => return,

@@ -91,7 +91,8 @@ fn is_service_link(name: &str, value: &str) -> bool {
     if name.contains("_SERVICE_PORT_") && value.bytes().all(|b| b.is_ascii_digit()) {
         return true;
     }
-    if name.ends_with("_PORT") && address {
+    // A Service's name does not end with a hyphen.
+    if name.ends_with("_PORT") && !name.ends_with("__PORT") && address {
         return true;
     }
     name.rsplit_once("_PORT_").is_some_and(|(_, rest)| {

@@ -174,6 +174,16 @@ mod tests {
                 "hospital.toml: facility.currency: must be an ISO 4217 currency code",
             ),
             ("[patient]\npool_size = 0", "patient.pool_size is less than 1"),
+            ("[outbox]\nretention_days = 6", "outbox.retention_days is less than 7"),
+            (
+                "[outbox]\nretention_days = 365",
+                "retention.inbox_days is 270, and an event can come again for longer: at least 516, \
+                 which is outbox.retention_days and bus.retention_days and 61",
+            ),
+            (
+                "[retention]\ndead_letters_days = 90",
+                "retention.dead_letters_days is 90: at least 121, which is bus.retention_days and 31",
+            ),
             (
                 "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\", \"gateway\"]",
                 "http.trusted_proxies has \"gateway\", which is no address or network such as \

@@ -122,8 +122,8 @@ impl Answer {
 }
 
 impl Answer {
-    /// Gives a problem this trace's id, unless it has one: a refusal that was found out for several requests together was made in no
-    /// request's own trace.
+    /// Gives a problem this trace's id, unless it has one: a refusal that was found out for several
+    /// requests together was made in no request's own trace.
     #[must_use]
     pub(crate) fn traced(mut self, trace_id: Option<&str>) -> Self {
         const MEMBER: &[u8] = b"\"traceId\":";

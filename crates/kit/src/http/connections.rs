@@ -1,8 +1,9 @@
-//! The connections of a listener: how many there may be, whose they are, and which gives way when there are too many.
+//! The connections of a listener: how many there may be, whose they are, and which gives way when
+//! there are too many.
 //!
-//! A connection costs little, and there must be an end to them all the same. Who waits for a client that does not send is the one to go:
-//! so however many half-sent requests are held open, one more connection is always accepted, and whoever sends a whole request has it
-//! answered.
+//! A connection costs little, and there must be an end to them all the same. Who waits for a client
+//! that does not send is the one to go: so however many half-sent requests are held open, one more
+//! connection is always accepted, and whoever sends a whole request has it answered.
 
 use std::{
     collections::HashMap,
@@ -81,8 +82,8 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one more connection, for which another one may have to go; or none, when all of them are at work. A proxy has as many as
-    /// there are, since it speaks for everybody.
+    /// Takes one more connection, for which another one may have to go; or none, when all of them
+    /// are at work. A proxy has as many as there are, since it speaks for everybody.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Option<Held> {
         let source = Source::of(address);
         let mut open = self.open();
@@ -164,7 +165,8 @@ fn since(epoch: Instant) -> u64 {
 
 /// Nothing is awaited from its client.
 const WORKING: u64 = u64::MAX;
-/// Between requests: an honest client that may send another one. It goes after all that have begun a request and do not end it.
+/// Between requests: an honest client that may send another one. It goes after all that have begun
+/// a request and do not end it.
 const IDLE: u64 = 1 << 63;
 
 /// A connection as its listener knows it.
@@ -172,8 +174,8 @@ pub(super) struct Connection {
     id: u64,
     pub(super) address: IpAddr,
     source: Source,
-    /// Its place among those that wait for their clients, the lowest being the first to go: since when, in microseconds, and [`IDLE`]; or
-    /// [`WORKING`].
+    /// Its place among those that wait for their clients, the lowest being the first to go: since
+    /// when, in microseconds, and [`IDLE`]; or [`WORKING`].
     turn: AtomicU64,
     /// Whether what comes next is a request's head.
     awaits_head: AtomicBool,
@@ -230,8 +232,9 @@ impl Connection {
         self.awaits_head.store(false, Ordering::Relaxed);
     }
 
-    /// Whether this request's head says with `Content-Length` how long its body is, whatever hyper has left of it: it follows the
-    /// `Transfer-Encoding` and drops the length. Of requests that were sent in a row only the first is known.
+    /// Whether this request's head says with `Content-Length` how long its body is, whatever hyper
+    /// has left of it: it follows the `Transfer-Encoding` and drops the length. Of requests that
+    /// were sent in a row only the first is known.
     pub(super) fn gives_length(&self, method: &Method, uri: &Uri) -> bool {
         let head = self.head();
         let text = String::from_utf8_lossy(&head);

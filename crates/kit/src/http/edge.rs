@@ -156,7 +156,8 @@ fn set(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Marks the answer to a request that was not let in because there are too many: it has no log line of its own.
+/// Marks the answer to a request that was not let in because there are too many: it has no log line
+/// of its own.
 #[derive(Clone, Copy)]
 struct SentAway;
 
@@ -188,10 +189,12 @@ impl Edge {
         (asker, response)
     }
 
-    /// Lets a request in: with a share of its subject's and its address's, its body, and a place among those under way.
+    /// Lets a request in: with a share of its subject's and its address's, its body, and a place
+    /// among those under way.
     ///
-    /// The subject's share is taken first, so that one who sends slowly has so many requests in the making and no more. The place and the
-    /// address's share, for which others wait, are taken when the body is there.
+    /// The subject's share is taken first, so that one who sends slowly has so many requests in the
+    /// making and no more. The place and the address's share, for which others wait, are taken when
+    /// the body is there.
     async fn admit(
         &self,
         request: &mut Request,
@@ -301,10 +304,11 @@ impl Edge {
         });
     }
 
-    /// Runs the handler in a task of its own, so that a client that goes away does not cancel a transaction half-way.
+    /// Runs the handler in a task of its own, so that a client that goes away does not cancel a
+    /// transaction half-way.
     ///
-    /// A handler that is not through in time keeps its place until it is: it still has its connection to the database, and nothing in it
-    /// waits for its client any more.
+    /// A handler that is not through in time keeps its place until it is: it still has its
+    /// connection to the database, and nothing in it waits for its client any more.
     async fn handle(&self, place: Place, request: Request, next: Next) -> Response {
         let trace = super::current_trace();
         let handler = self.handlers.spawn(async move {

@@ -1,4 +1,5 @@
-//! Takes a request's body in, before the request has a place among those under way: whoever sends slowly keeps nobody else out.
+//! Takes a request's body in, before the request has a place among those under way: whoever sends
+//! slowly keeps nobody else out.
 
 use std::time::Duration;
 

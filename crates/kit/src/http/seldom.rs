@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counts what happens and tells of it at most once a second: a line for each would cost those that are let in a tenth of their processor, and
-/// whoever floods a service would fill its log.
+/// Counts what happens and tells of it at most once a second: a line for each would cost those that
+/// are let in a tenth of their processor, and whoever floods a service would fill its log.
 #[derive(Clone, Default)]
 pub(super) struct Seldom(Arc<Mutex<Untold>>);
 

@@ -48,7 +48,8 @@ impl Default for ServerSettings {
 
 /// How large a request's head may be, in bytes; a longer one is a 431.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// How long a client may leave an answer untaken. Between requests hyper's own timeout ends a connection long before.
+/// How long a client may leave an answer untaken. Between requests hyper's own timeout ends a
+/// connection long before.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Serves until told to stop, then accepts nothing new, lets what is under way finish, and returns.
@@ -77,7 +78,8 @@ pub async fn serve(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(e) => {
-                // Out of descriptors, or the client has gone again: neither is a reason to end. One that waits for nothing gives its own.
+                // Out of descriptors, or the client has gone again: neither is a reason to end. One
+                // that waits for nothing gives its own.
                 tracing::warn!(error = %e, "a connection could not be accepted");
                 connections.make_room();
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Whose limit an address counts towards: an IPv4 address, or the network of an IPv6 address, of which its owner has 2^64.
+/// Whose limit an address counts towards: an IPv4 address, or the network of an IPv6 address, of
+/// which its owner has 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Source(IpAddr);
 
@@ -22,8 +23,9 @@ pub(super) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|network| network.contains(&address))
 }
 
-/// The address of the client: the peer's own, or, where the peer is a trusted proxy, the last one in `X-Forwarded-For` that no trusted
-/// proxy has. What stands before it, the client may have made up.
+/// The address of the client: the peer's own, or, where the peer is a trusted proxy, the last one
+/// in `X-Forwarded-For` that no trusted proxy has. What stands before it, the client may have made
+/// up.
 pub(super) fn client_of(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     if !is_trusted(peer, proxies) {
         return peer;

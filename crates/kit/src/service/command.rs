@@ -170,7 +170,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Broken> {
     })
 }
 
-/// Takes as many file descriptors as this process may have. Many systems give 1024 unless asked, which connections alone can use up.
+/// Takes as many file descriptors as this process may have. Many systems give 1024 unless asked,
+/// which connections alone can use up.
 pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

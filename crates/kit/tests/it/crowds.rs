@@ -1,4 +1,5 @@
-//! Clients that take more than their part, by malice or by mistake: everybody else is served meanwhile.
+//! Clients that take more than their part, by malice or by mistake: everybody else is served
+//! meanwhile.
 
 use std::{
     net::IpAddr,
