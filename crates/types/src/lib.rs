@@ -6,6 +6,7 @@ mod fault;
 mod id;
 mod instant;
 mod money;
+mod partial_date;
 mod refusal;
 mod sensitive;
 mod text;
@@ -19,6 +20,7 @@ pub use id::{
 };
 pub use instant::{InstantError, parse_date, parse_instant};
 pub use money::{AmountError, MINOR_MAX, Money, MoneyInput};
+pub use partial_date::{DatePrecision, PartialDate, PartialDateError};
 pub use refusal::{Refusal, RefusalKind};
 pub use sensitive::Sensitive;
 pub use text::{TextError, text};
