@@ -25,6 +25,13 @@ impl Config {
                 self.facility.zone
             ));
         }
+        let country = self.facility.country.as_bytes();
+        if country.len() != 2 || !country.iter().all(u8::is_ascii_uppercase) {
+            return Err(format!(
+                "facility.country is {:?}, which is no ISO 3166 code of two letters such as US",
+                self.facility.country
+            ));
+        }
         if let Err(e) = EnvFilter::try_new(&self.log.level) {
             return Err(format!(
                 "log.level is {:?}, which is no filter such as info or \"warn,http=info\": {e}",

@@ -173,6 +173,10 @@ mod tests {
                 "[facility]\ncurrency = \"usd\"",
                 "hospital.toml: facility.currency: must be an ISO 4217 currency code",
             ),
+            (
+                "[facility]\ncountry = \"usa\"",
+                "facility.country is \"usa\", which is no ISO 3166 code of two letters such as US",
+            ),
             ("[patient]\npool_size = 0", "patient.pool_size is less than 1"),
             ("[outbox]\nretention_days = 6", "outbox.retention_days is less than 7"),
             (

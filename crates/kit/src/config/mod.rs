@@ -63,6 +63,8 @@ pub struct Facility {
     pub name: String,
     /// IANA zone: "today" is the facility's.
     pub zone: String,
+    /// ISO 3166 code of two letters: a phone number without a country code is this country's.
+    pub country: String,
     pub currency: Currency,
     /// The domain of message ids and of the sender's address.
     pub mail_domain: String,
@@ -77,6 +79,7 @@ impl Default for Facility {
         Self {
             name: "Hospital".to_owned(),
             zone: "UTC".to_owned(),
+            country: "US".to_owned(),
             currency: Currency::USD,
             mail_domain: "hospital.example".to_owned(),
             address: None,

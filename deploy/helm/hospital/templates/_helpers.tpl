@@ -90,6 +90,8 @@ capabilities: { drop: [ALL] }
   value: {{ $values.facility.name | quote }}
 - name: HOSPITAL_FACILITY__ZONE
   value: {{ $values.facility.zone | quote }}
+- name: HOSPITAL_FACILITY__COUNTRY
+  value: {{ $values.facility.country | quote }}
 - name: HOSPITAL_FACILITY__CURRENCY
   value: {{ $values.facility.currency | quote }}
 - name: HOSPITAL_FACILITY__MAIL_DOMAIN
