@@ -95,9 +95,17 @@ impl Day {
     fn register(&mut self) -> Request {
         let mut request = self.request(Kind::Register, "/patients".to_owned(), Value::Null, None);
         let key = request.key.clone();
+        let (year, month, day) =
+            (self.rng.between(1930, 2020), self.rng.between(1, 12), self.rng.between(1, 28));
+        // Of some no more is known.
+        let birth_date = match day {
+            1 | 2 => format!("{year}"),
+            3 | 4 => format!("{year}-{month:02}"),
+            _ => format!("{year}-{month:02}-{day:02}"),
+        };
         request.body = json!({
             "givenName": CANARY, "familyName": key, "gender": "other", "acceptDuplicate": true,
-            "birthDate": format!("{}-{:02}-{:02}", self.rng.between(1930, 2020), self.rng.between(1, 12), self.rng.between(1, 28)),
+            "birthDate": birth_date, "birthDateEstimated": day % 2 == 1,
             "email": format!("{CANARY}.{key}@hospital.example"),
         });
         request

@@ -108,14 +108,21 @@ impl Import {
 
 fn patient(row: &Patient) -> Registration<'_> {
     let mut body = json!({
-        "givenName": row.given_name,
-        "familyName": row.family_name,
-        "birthDate": row.birth_date,
         "gender": row.gender,
         "identifiers": [{ "system": system("patient"), "value": row.place.id }],
         // Whom the hospital already keeps as two patients, it has told apart.
         "acceptDuplicate": true,
     });
+    // People have one name, or two; the service says what is missing.
+    for (member, value) in [
+        ("givenName", &row.given_name),
+        ("familyName", &row.family_name),
+        ("birthDate", &row.birth_date),
+    ] {
+        if !value.is_empty() {
+            body[member] = value.clone().into();
+        }
+    }
     if !row.address.is_empty() {
         body["address"] = Value::Object(row.address.clone());
     }

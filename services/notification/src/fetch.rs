@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use hospital_contracts::patient::PatientView;
+use hospital_contracts::patient::PatientContact;
 use hospital_kit::{
     client::{Found, ServiceClient},
     db::Db,
@@ -79,10 +79,10 @@ impl Fetcher {
     }
 
     async fn fetch(&self, patient: PatientId) -> Result<(), Broken> {
-        match self.patients.get::<PatientView>(&format!("/patients/{patient}"), None).await {
-            Ok(Found::Here(view)) => {
-                let email = view.email.map(Sensitive::into_exposed);
-                store::keep_contact(&self.db, patient, view.version, email).await
+        match self.patients.get::<PatientContact>(&format!("/patients/{patient}"), None).await {
+            Ok(Found::Here(contact)) => {
+                let email = contact.email.map(Sensitive::into_exposed);
+                store::keep_contact(&self.db, patient, contact.version, email).await
             }
             // Perhaps not yet, or not any more since an old backup was put back: nothing that
             // stays.

@@ -10,7 +10,8 @@ use crate::{
     store,
 };
 
-/// Replaces what is known of a patient by what `change` makes of it. Changing nothing changes nothing: no version, no event.
+/// Replaces what is known of a patient by what `change` makes of it: whoever gets a name is no
+/// longer unidentified. Changing nothing changes nothing: no version, no event.
 pub(crate) async fn update(
     tx: &mut Tx<ChangeRefused>,
     id: PatientId,
@@ -23,6 +24,9 @@ pub(crate) async fn update(
     let after = &patient.demographics;
     if *after == before {
         return Ok(patient);
+    }
+    if after.unidentified() && after.temporary_name.is_none() {
+        return Err(ChangeRefused::NameMissing.into());
     }
     store::update_demographics(tx, &patient);
     if after.names() != before.names() {

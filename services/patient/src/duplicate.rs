@@ -1,15 +1,15 @@
 //! Whether a registration is of somebody who is here already.
 
-use hospital_types::PatientId;
-use jiff::civil::Date;
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use hospital_types::{DatePrecision, PartialDate, PatientId};
 
-/// What two patients are compared by.
+use crate::{contact::without_extension, fold::fold};
+
+/// What two patients are compared by, as far as it is known.
 #[derive(Clone)]
 pub(crate) struct Likeness {
-    pub(crate) given_name: String,
-    pub(crate) family_name: String,
-    pub(crate) birth_date: Date,
+    pub(crate) given_name: Option<String>,
+    pub(crate) family_name: Option<String>,
+    pub(crate) birth_date: Option<PartialDate>,
     pub(crate) phone: Option<String>,
 }
 
@@ -29,95 +29,159 @@ const SAME_NAME: f64 = 0.88;
 const SAME_NAME_BY_PHONE: f64 = 0.85;
 
 /// How likely it is that two are one person, in hundredths; `None` when nothing suggests it. A shared name needs a second sign, a
-/// birth date or a phone number; a shared surname, phone and even birth date make a family, or twins.
+/// birth date or a phone number; a shared surname, phone and even birth date make a family, or
+/// twins. What is not known is no sign: of somebody without a name nothing is suggested.
 pub(crate) fn likelihood(a: &Likeness, b: &Likeness) -> Option<u8> {
-    let birth_date = a.birth_date == b.birth_date;
-    let phone = a.phone.is_some() && a.phone == b.phone;
-    let same = match (birth_date, phone) {
-        (true, _) => names(a, b, strsim::jaro_winkler) >= SAME_NAME,
-        (false, true) => names(a, b, strsim::normalized_damerau_levenshtein) >= SAME_NAME_BY_PHONE,
-        (false, false) => false,
+    let birth = shared_birth(a.birth_date, b.birth_date);
+    let phone = a.phone.is_some() && same_phone(a, b);
+    let (a, b) = (Names::of(a), Names::of(b));
+    let exact = a.alike(&b, |a, b| f64::from(u8::from(a == b))) > 0.5;
+    let same = match birth {
+        Some(DatePrecision::Day) => a.alike(&b, strsim::jaro_winkler) >= SAME_NAME,
+        // Many are born in a month or a year: the names have to be the same, and all of them known.
+        Some(_) => exact && a.are_as_many_as(&b),
+        None => false,
+    };
+    let same =
+        same || phone && a.alike(&b, strsim::normalized_damerau_levenshtein) >= SAME_NAME_BY_PHONE;
+    let birth_points = match birth {
+        Some(DatePrecision::Day) => 35,
+        Some(DatePrecision::Month) => 25,
+        Some(DatePrecision::Year) => 15,
+        None => 0,
     };
     let points = |sign, points| if sign { points } else { 0 };
-    let exact = names(a, b, |a, b| f64::from(u8::from(a == b))) > 0.5;
-    same.then(|| 40 + points(exact, 10) + points(birth_date, 35) + points(phone, 15))
+    // One name of two leaves the other open.
+    let exact = exact && a.are_as_many_as(&b);
+    same.then(|| 40 + points(exact, 10) + birth_points + points(phone, 15))
 }
 
-/// How alike two are in both names, which somebody may have put the wrong way round.
-fn names(a: &Likeness, b: &Likeness, alike: impl Fn(&str, &str) -> f64) -> f64 {
-    let plain = |name: &str| words(name).join(" ");
-    let (a_given, a_family) = (plain(&a.given_name), plain(&a.family_name));
-    let (b_given, b_family) = (plain(&b.given_name), plain(&b.family_name));
-    let straight = alike(&a_given, &b_given).min(alike(&a_family, &b_family));
-    let swapped = alike(&a_given, &b_family).min(alike(&a_family, &b_given));
-    straight.max(swapped)
+/// How exactly two birth dates are the same: as exactly as the less exact of them.
+fn shared_birth(a: Option<PartialDate>, b: Option<PartialDate>) -> Option<DatePrecision> {
+    let (a, b) = (a?, b?);
+    a.may_be(b).then(|| a.precision().min(b.precision()))
 }
 
-/// The words of a name as they are searched by: without accents, case and marks.
-pub(crate) fn words(name: &str) -> Vec<String> {
-    let plain: String =
-        name.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect();
-    let mut words: Vec<String> = plain
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .map(|w| w.chars().take(60).collect())
-        .collect();
-    if words.is_empty() {
-        // A name without a letter, such as an emoji, is still searched by itself.
-        words.extend(plain.split_whitespace().map(|w| w.chars().take(60).collect::<String>()));
+/// Whether two are reached by one number: an extension that is not known may be any.
+fn same_phone(a: &Likeness, b: &Likeness) -> bool {
+    let (Some(a), Some(b)) = (&a.phone, &b.phone) else { return false };
+    a == b || without_extension(a) == without_extension(b) && (!a.contains(';') || !b.contains(';'))
+}
+
+/// The names that are known, folded.
+struct Names(Vec<String>);
+
+impl Names {
+    fn of(person: &Likeness) -> Self {
+        let known = [&person.given_name, &person.family_name].into_iter().flatten();
+        Self(known.map(|name| fold(name)).filter(|name| !name.is_empty()).collect())
     }
-    words
+
+    fn are_as_many_as(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+    }
+
+    /// How alike the names are that are known of both, which somebody may have put the wrong way
+    /// round, or into one.
+    fn alike(&self, other: &Self, alike: impl Fn(&str, &str) -> f64) -> f64 {
+        match (&*self.0, &*other.0) {
+            ([a, b], [c, d]) => {
+                let straight = alike(a, c).min(alike(b, d));
+                straight.max(alike(a, d).min(alike(b, c)))
+            }
+            ([one], [a, b]) | ([a, b], [one]) => {
+                let whole = alike(one, &format!("{a} {b}")).max(alike(one, &format!("{b} {a}")));
+                whole.max(alike(one, a)).max(alike(one, b))
+            }
+            ([a], [b]) => alike(a, b),
+            _ => 0.0,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PHONE: Option<&str> = Some("+16175550100");
+
     fn person(given: &str, family: &str, birth: &str, phone: Option<&str>) -> Likeness {
+        let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         Likeness {
-            given_name: given.into(),
-            family_name: family.into(),
-            birth_date: birth.parse().unwrap(),
+            given_name: name(given),
+            family_name: name(family),
+            birth_date: birth.parse().ok(),
             phone: phone.map(Into::into),
         }
     }
 
     #[test]
     fn the_same_person_written_otherwise_is_noticed() {
-        let ann = person("Zoë", "Müller", "1990-01-02", Some("+16175550100"));
-        for other in [
-            person("Zoe", "Muller", "1990-01-02", None),
-            person("ZOË", "MÜLLER", "1990-01-02", None),
-            person("Müller", "Zoë", "1990-01-02", None),
-            person("Zoe", "Mueller", "1991-01-02", Some("+16175550100")),
+        let zoe = person("Zoë", "Müller", "1990-01-02", PHONE);
+        for (given, family, birth, phone) in [
+            ("Zoe", "Muller", "1990-01-02", None),
+            ("ZOË", "MÜLLER", "1990-01-02", None),
+            ("Müller", "Zoë", "1990-01-02", None),
+            ("Zoe", "Mueller", "1991-01-02", PHONE),
+            ("Zoe", "Muller", "1990-01", None),
+            ("Zoe", "Muller", "1990", None),
+            ("Zoe", "Muller", "", PHONE),
+            ("Zoe", "Muller", "", Some("+16175550100;ext=5")),
+            ("Zoë", "", "1990-01-02", None),
+            ("", "Müller", "1990-01-02", None),
+            ("Zoe Mueller", "", "1990-01-02", None),
         ] {
-            assert!(
-                likelihood(&ann, &other).is_some(),
-                "{} {}",
-                other.given_name,
-                other.family_name
-            );
+            let other = person(given, family, birth, phone);
+            let score = likelihood(&zoe, &other);
+            assert!(score.is_some(), "{given} {family} {birth}");
+            assert_eq!(likelihood(&other, &zoe), score, "{given} {family} {birth}");
         }
     }
 
     #[test]
     fn family_and_strangers_are_told_apart() {
-        let ann = person("Anna", "Lee", "1990-01-02", Some("+16175550100"));
-        for other in [
-            person("Robert", "Lee", "2015-03-04", Some("+16175550100")),
-            person("Hanna", "Lee", "2015-03-04", Some("+16175550100")),
-            person("Robert", "Lee", "1990-01-02", Some("+16175550100")),
-            person("Anna", "Lee", "1985-01-02", None),
-            person("Carlos", "Ruiz", "1990-01-02", None),
-            person("Maynard46", "Mosciski958", "1990-01-02", None),
+        let anna = person("Anna", "Lee", "1990-01-02", PHONE);
+        for (given, family, birth, phone) in [
+            ("Robert", "Lee", "2015-03-04", PHONE),
+            ("Hanna", "Lee", "2015-03-04", PHONE),
+            ("Robert", "Lee", "1990-01-02", PHONE),
+            ("Anna", "Lee", "1985-01-02", None),
+            ("Anna", "Lee", "1985", None),
+            ("Anna", "Lee", "1990-02", None),
+            ("Hanna", "Lee", "1990", None),
+            ("Anna", "", "1990", None),
+            ("Anna", "Lee", "", None),
+            ("Carlos", "Ruiz", "1990-01-02", None),
+            ("Maynard46", "Mosciski958", "1990-01-02", None),
         ] {
-            assert_eq!(
-                likelihood(&ann, &other),
-                None,
-                "{} {}",
-                other.given_name,
-                other.family_name
-            );
+            let other = person(given, family, birth, phone);
+            assert_eq!(likelihood(&anna, &other), None, "{given} {family} {birth}");
         }
+    }
+
+    #[test]
+    fn what_is_known_exactly_counts_for_more() {
+        let zoe = person("Zoë", "Müller", "1990-01-02", PHONE);
+        let score = |given, family, birth, phone| {
+            likelihood(&zoe, &person(given, family, birth, phone)).unwrap()
+        };
+        assert_eq!(score("Zoë", "Müller", "1990-01-02", PHONE), 100);
+        assert_eq!(score("Zoë", "Müller", "1990-01-02", None), 85);
+        assert_eq!(score("Zoë", "Müller", "1990-01", None), 75);
+        assert_eq!(score("Zoë", "Müller", "1990", None), 65);
+        assert_eq!(score("Zoë", "Müller", "", PHONE), 65);
+        assert_eq!(score("Zoë", "", "1990-01-02", None), 75);
+    }
+
+    #[test]
+    fn of_somebody_without_a_name_nothing_is_suggested() {
+        let nobody = person("", "", "", None);
+        let found = person("", "", "1990", PHONE);
+        let zoe = person("Zoë", "Müller", "1990-01-02", PHONE);
+        for (a, b) in [(&nobody, &nobody), (&nobody, &zoe), (&found, &zoe), (&found, &found)] {
+            assert_eq!(likelihood(a, b), None);
+        }
+        let suharto = person("Suharto", "", "1970", None);
+        assert!(likelihood(&suharto, &suharto).is_some(), "one name is all that there is");
     }
 }

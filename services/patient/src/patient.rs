@@ -1,17 +1,19 @@
 //! What a patient is.
 
 use hospital_contracts::patient::{Address, Gender, Identifier, PatientStatus, PatientView};
-use hospital_types::{PatientId, Sensitive};
-use jiff::{Timestamp, civil::Date};
+use hospital_types::{PartialDate, PatientId, Sensitive};
+use jiff::Timestamp;
 
 use crate::duplicate::Likeness;
 
-/// What is known of a patient, checked.
+/// What is known of a patient, checked. Whoever has no name has a temporary one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Demographics {
-    pub(crate) given_name: Sensitive<String>,
-    pub(crate) family_name: Sensitive<String>,
-    pub(crate) birth_date: Sensitive<Date>,
+    pub(crate) given_name: Option<Sensitive<String>>,
+    pub(crate) family_name: Option<Sensitive<String>>,
+    /// What somebody is or was called while nobody knew who it is.
+    pub(crate) temporary_name: Option<Sensitive<String>>,
+    pub(crate) birth: Option<Birth>,
     pub(crate) gender: Gender,
     pub(crate) phone: Option<Sensitive<String>>,
     pub(crate) email: Option<Sensitive<String>>,
@@ -20,17 +22,44 @@ pub(crate) struct Demographics {
     pub(crate) identifiers: Vec<Identifier>,
 }
 
+/// When somebody was born.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Birth {
+    pub(crate) date: Sensitive<PartialDate>,
+    /// It is what somebody thinks.
+    pub(crate) estimated: bool,
+}
+
 impl Demographics {
-    pub(crate) const fn names(&self) -> [&Sensitive<String>; 2] {
-        [&self.given_name, &self.family_name]
+    /// The given name and the family name, as far as they are known.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let names = [&self.given_name, &self.family_name];
+        names.into_iter().flatten().map(|name| name.expose().as_str()).collect()
+    }
+
+    pub(crate) fn temporary(&self) -> Option<&str> {
+        self.temporary_name.as_ref().map(|name| name.expose().as_str())
+    }
+
+    /// Nobody knows yet who it is.
+    pub(crate) const fn unidentified(&self) -> bool {
+        self.given_name.is_none() && self.family_name.is_none()
+    }
+
+    fn display_name(&self) -> String {
+        match self.temporary() {
+            Some(temporary) if self.unidentified() => temporary.to_owned(),
+            _ => self.names().join(" "),
+        }
     }
 
     pub(crate) fn likeness(&self) -> Likeness {
+        let text = |text: &Option<Sensitive<String>>| text.as_ref().map(|t| t.expose().clone());
         Likeness {
-            given_name: self.given_name.expose().clone(),
-            family_name: self.family_name.expose().clone(),
-            birth_date: *self.birth_date.expose(),
-            phone: self.phone.as_ref().map(|p| p.expose().clone()),
+            given_name: text(&self.given_name),
+            family_name: text(&self.family_name),
+            birth_date: self.birth.as_ref().map(|birth| *birth.date.expose()),
+            phone: text(&self.phone),
         }
     }
 }
@@ -53,9 +82,13 @@ impl Patient {
             id: self.id,
             version: self.version,
             status: self.status,
+            display_name: Sensitive::new(d.display_name()),
+            unidentified: d.unidentified(),
             given_name: d.given_name,
             family_name: d.family_name,
-            birth_date: d.birth_date,
+            temporary_name: d.temporary_name,
+            birth_date_estimated: d.birth.as_ref().is_some_and(|birth| birth.estimated),
+            birth_date: d.birth.map(|birth| birth.date),
             gender: d.gender,
             phone: d.phone,
             email: d.email,

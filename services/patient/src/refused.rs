@@ -77,9 +77,16 @@ impl Refusal for RegisterRefused {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ChangeRefused {
     Unknown,
-    Stale { version: i32 },
+    Stale {
+        version: i32,
+    },
     IdentifierTaken(Taken),
-    InvalidTransition { from: PatientStatus, to: PatientStatus },
+    InvalidTransition {
+        from: PatientStatus,
+        to: PatientStatus,
+    },
+    /// Nothing would be left to call the patient by.
+    NameMissing,
 }
 
 impl Refusal for ChangeRefused {
@@ -88,6 +95,7 @@ impl Refusal for ChangeRefused {
             Self::Unknown => RefusalKind::NotFound,
             Self::Stale { .. } => RefusalKind::Stale,
             Self::IdentifierTaken(_) | Self::InvalidTransition { .. } => RefusalKind::Conflict,
+            Self::NameMissing => RefusalKind::Invalid,
         }
     }
 
@@ -97,6 +105,7 @@ impl Refusal for ChangeRefused {
             Self::Stale { .. } => "version-stale",
             Self::IdentifierTaken(_) => IDENTIFIER_TAKEN,
             Self::InvalidTransition { .. } => "invalid-transition",
+            Self::NameMissing => "name-missing",
         }
     }
 
@@ -107,6 +116,10 @@ impl Refusal for ChangeRefused {
                 format!("It was changed meanwhile and is at version {version}: read it again.")
             }
             Self::IdentifierTaken(_) => IDENTIFIER_TAKEN_DETAIL.to_owned(),
+            Self::NameMissing => {
+                "Nothing would be left to call the patient by: leave one of the two names."
+                    .to_owned()
+            }
             Self::InvalidTransition { from, .. } => {
                 format!("The patient is {} already.", from.as_str())
             }
@@ -127,7 +140,11 @@ impl Refusal for ChangeRefused {
                     .map(|(name, value)| (name.to_owned(), value))
                     .collect()
             }
-            Self::Unknown | Self::Stale { .. } => Map::new(),
+            Self::Unknown | Self::Stale { .. } | Self::NameMissing => Map::new(),
         }
+    }
+
+    fn pointer(&self) -> Option<&'static str> {
+        matches!(self, Self::NameMissing).then_some("/givenName")
     }
 }

@@ -2,13 +2,14 @@
 
 use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
 use hospital_kit::{db::Tx, outbox, outcome::Outcome};
-use hospital_types::PatientId;
+use hospital_types::{PatientId, Sensitive};
 
 use crate::{
     duplicate::{Candidate, likelihood},
     patient::{Demographics, Patient},
     refused::{RegisterRefused, Taken},
     store,
+    unidentified::temporary_name,
 };
 
 pub(crate) struct Register {
@@ -17,12 +18,16 @@ pub(crate) struct Register {
     pub(crate) accept_duplicate: bool,
 }
 
-/// Registers a patient, unless somebody much like it is here already. Accepting duplicates reads nothing and is one flight.
+/// Registers a patient, unless somebody much like it is here already. Accepting duplicates reads
+/// nothing and is one round trip. Whoever has no name is called by a temporary one, and is like
+/// nobody.
 pub(crate) async fn register(
     tx: &mut Tx<RegisterRefused>,
-    cmd: Register,
+    mut cmd: Register,
 ) -> Outcome<Patient, RegisterRefused> {
-    if !cmd.accept_duplicate {
+    if cmd.demographics.unidentified() {
+        cmd.demographics.temporary_name = Some(Sensitive::new(free_name(tx).await?));
+    } else if !cmd.accept_duplicate {
         refuse_duplicate(tx, &cmd.demographics).await?;
     }
     let patient = Patient {
@@ -38,6 +43,17 @@ pub(crate) async fn register(
     let facts = PatientFacts { patient_id: patient.id, version: 1, status: patient.status };
     outbox::append(tx, &PatientRegistered(facts));
     Ok(patient)
+}
+
+/// A name that nobody has who is not identified. All names are given before one is given again, so
+/// the first is free unless somebody stays unidentified for tens of thousands of others.
+async fn free_name(tx: &mut Tx<RegisterRefused>) -> Outcome<String, RegisterRefused> {
+    loop {
+        let name = temporary_name(store::next_temporary(tx).await?);
+        if !store::is_called(tx, &name).await? {
+            return Ok(name);
+        }
+    }
 }
 
 async fn refuse_duplicate(

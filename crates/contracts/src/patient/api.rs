@@ -1,5 +1,5 @@
-use hospital_types::{PatientId, Sensitive};
-use jiff::{Timestamp, civil::Date};
+use hospital_types::{PartialDate, PatientId, Sensitive};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -68,22 +68,34 @@ pub struct Address {
     pub country: Option<String>,
 }
 
-/// A patient, whole.
+/// A patient. Staff see the members that their role needs; the others are left out. What is not
+/// known is null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatientView {
     pub id: PatientId,
     pub version: i32,
     pub status: PatientStatus,
+    /// What to call the patient: the names that are known, or the temporary one.
     #[schema(value_type = String)]
-    pub given_name: Sensitive<String>,
-    #[schema(value_type = String)]
-    pub family_name: Sensitive<String>,
-    #[schema(value_type = String, format = Date)]
-    pub birth_date: Sensitive<Date>,
-    pub gender: Gender,
-    /// E.164.
+    pub display_name: Sensitive<String>,
     #[schema(required, value_type = Option<String>)]
+    pub given_name: Option<Sensitive<String>>,
+    #[schema(required, value_type = Option<String>)]
+    pub family_name: Option<Sensitive<String>>,
+    /// Nobody knows yet who it is.
+    pub unidentified: bool,
+    /// What somebody was called before anybody knew who it is. It stays, and finds the patient.
+    #[schema(required, value_type = Option<String>)]
+    pub temporary_name: Option<Sensitive<String>>,
+    /// As much of it as is known: `1980`, `1980-06` or `1980-06-05`.
+    #[schema(required, value_type = Option<PartialDate>)]
+    pub birth_date: Option<Sensitive<PartialDate>>,
+    /// The birth date is what somebody thinks.
+    pub birth_date_estimated: bool,
+    pub gender: Gender,
+    /// E.164, and `;ext=` with an extension if there is one.
+    #[schema(required, value_type = Option<String>, example = "+16175550100")]
     pub phone: Option<Sensitive<String>>,
     #[schema(required, value_type = Option<String>)]
     pub email: Option<Sensitive<String>>,
@@ -104,4 +116,19 @@ pub struct PatientView {
 pub struct PatientStanding {
     pub id: PatientId,
     pub status: PatientStatus,
+}
+
+/// How a patient is reached, for the services that reach them: nothing that says who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PatientContact {
+    pub id: PatientId,
+    pub version: i32,
+    pub status: PatientStatus,
+    #[schema(required, value_type = Option<String>)]
+    pub phone: Option<Sensitive<String>>,
+    #[schema(required, value_type = Option<String>)]
+    pub email: Option<Sensitive<String>>,
+    #[schema(required)]
+    pub language: Option<String>,
 }

@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Error};
 
 /// What a service may do with its tables beyond reading them and adding to them: `("bill", "UPDATE")`
 /// or `("dispatch", "DELETE, UPDATE")`. A partitioned table speaks for its partitions, which are
-/// worked on through it. Tables that are not named are append-only.
+/// worked on through it. Tables that are not named are append-only. A sequence from which the service
+/// takes numbers itself has `USAGE`; those of identity columns need no right.
 ///
 /// A migration that puts a new table in the place of one that the version before still works on
 /// grants what that version needs itself: these rights follow when all migrations are through.
@@ -52,7 +53,9 @@ pub(super) async fn apply(client: &Client, schema: &str, rights: Rights) -> Resu
         write!(declared, "('{table}', '{may}'), ").expect("a String takes everything");
     }
     for (table, more) in rights {
-        let mut may: Vec<&str> = more.split(", ").chain(["INSERT", "SELECT"]).collect();
+        // What a table's rows are, a sequence's numbers are not: they are only taken.
+        let rows: &[&str] = if *more == "USAGE" { &[] } else { &["INSERT", "SELECT"] };
+        let mut may: Vec<&str> = more.split(", ").chain(rows.iter().copied()).collect();
         may.sort_unstable();
         write!(declared, "('{table}', '{}'), ", may.join(", ")).expect("a String takes everything");
     }
@@ -67,7 +70,7 @@ pub(super) async fn apply(client: &Client, schema: &str, rights: Rights) -> Resu
                      SELECT * FROM (
                          SELECT format('%I.%I', n.nspname, c.relname) AS name,
                                 CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
-                                CASE WHEN c.relkind = 'S' THEN ''
+                                CASE WHEN c.relkind = 'S' THEN coalesce(d.may, '')
                                      WHEN c.relkind IN ('v', 'm') THEN 'SELECT'
                                      ELSE coalesce(d.may, 'INSERT, SELECT') END AS may,
                                 coalesce((SELECT string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type)

@@ -58,11 +58,12 @@ fn things(_: &Context) -> Result<Service, Broken> {
         .1,
         consumers: Vec::new(),
         tasks: Vec::new(),
+        prunes: Vec::new(),
     })
 }
 
 fn schema() -> Schema {
-    Schema { name: "kit", migrations: Vec::new() }
+    Schema { name: "kit", migrations: Vec::new(), rights: &[] }
 }
 
 async fn connect(base: &str) -> TcpStream {

@@ -2,30 +2,45 @@
 
 use hospital_contracts::patient::{Address, Gender, Identifier};
 use hospital_kit::http::{Patch, not_null};
-use hospital_types::{Faults, Sensitive, parse_date, text};
+use hospital_types::{Faults, PartialDate, Sensitive, text};
 use jiff::civil::Date;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::{contact, patient::Demographics, register::Register};
+use crate::{
+    contact::{self, Country},
+    patient::{Birth, Demographics},
+    register::Register,
+};
 
 const NAME_MAX: usize = 100;
 const IDENTIFIERS_MAX: usize = 20;
 
-/// A patient to register.
+/// A patient to register: with a given name, a family name or both, and a birth date; or
+/// unidentified, with a birth date if somebody can tell.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RegisterBody {
-    #[schema(min_length = 1, max_length = 100, example = "Zoë")]
-    given_name: String,
-    #[schema(min_length = 1, max_length = 100, example = "Müller")]
-    family_name: String,
-    #[schema(format = Date, example = "1990-01-02")]
-    birth_date: String,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, min_length = 1, max_length = 100, example = "Zoë")]
+    given_name: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, min_length = 1, max_length = 100, example = "Müller")]
+    family_name: Option<String>,
+    /// As much of it as is known: `1980`, `1980-06` or `1980-06-05`.
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false, value_type = Option<PartialDate>)]
+    birth_date: Option<String>,
+    /// The birth date is what somebody thinks.
+    #[serde(default)]
+    birth_date_estimated: bool,
+    /// Nobody knows who it is: a temporary name is given, to be called by until a name is.
+    #[serde(default)]
+    unidentified: bool,
     /// `female`, `male`, `other` or `unknown`.
     #[schema(example = "female")]
     gender: String,
-    /// With its country code.
+    /// Without a country code it is one of the facility's country.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false, example = "+1 617 555 0100")]
     phone: Option<String>,
@@ -47,23 +62,26 @@ pub(super) struct RegisterBody {
 }
 
 impl RegisterBody {
-    pub(super) fn command(self, today: Date) -> Result<Register, Faults> {
+    pub(super) fn command(self, today: Date, country: Country) -> Result<Register, Faults> {
         let mut faults = Faults::new();
         let f = &mut faults;
-        let given_name = f.take("/givenName", text(&self.given_name, NAME_MAX));
-        let family_name = f.take("/familyName", text(&self.family_name, NAME_MAX));
-        let birth_date = birth_date(f, &self.birth_date, today);
+        self.complete(f);
+        let given_name = self.given_name.and_then(|n| f.take("/givenName", text(&n, NAME_MAX)));
+        let family_name = self.family_name.and_then(|n| f.take("/familyName", text(&n, NAME_MAX)));
+        let birth_date = self.birth_date.and_then(|d| birth_date(f, &d, today));
+        let estimated = self.birth_date_estimated;
         let gender = gender(f, &self.gender);
-        let phone = self.phone.map(|p| f.take("/phone", contact::phone(&p)));
+        let phone = self.phone.map(|p| f.take("/phone", country.phone(&p)));
         let email = self.email.map(|e| f.take("/email", contact::email(&e)));
         let language = self.language.map(|l| f.take("/language", contact::language(&l)));
         let address = self.address.map(|a| address(f, a));
         let identifiers = identifiers(f, self.identifiers.unwrap_or_default());
         let demographics = (|| {
             Some(Demographics {
-                given_name: Sensitive::new(given_name?),
-                family_name: Sensitive::new(family_name?),
-                birth_date: Sensitive::new(birth_date?),
+                given_name: given_name.map(Sensitive::new),
+                family_name: family_name.map(Sensitive::new),
+                temporary_name: None,
+                birth: birth_date.map(|date| Birth { date: Sensitive::new(date), estimated }),
                 gender: gender?,
                 phone: phone.flatten().map(Sensitive::new),
                 email: email.flatten().map(Sensitive::new),
@@ -77,13 +95,36 @@ impl RegisterBody {
     }
 }
 
-fn birth_date(faults: &mut Faults, given: &str, today: Date) -> Option<Date> {
-    let date = faults.take("/birthDate", parse_date(given))?;
-    if date > today {
+impl RegisterBody {
+    /// Everybody can be called by something, and is somebody's who was born at some time, or is
+    /// unidentified.
+    fn complete(&self, faults: &mut Faults) {
+        let named = self.given_name.is_some() || self.family_name.is_some();
+        if self.unidentified && named {
+            faults.push("/unidentified", "must not be true of somebody with a name");
+        }
+        if !self.unidentified && !named {
+            faults.push("/givenName", "must be given, or familyName, unless unidentified is true");
+        }
+        if !self.unidentified && self.birth_date.is_none() {
+            faults.push(
+                "/birthDate",
+                "must be given, as much of it as is known, unless unidentified is true",
+            );
+        }
+        if self.birth_date_estimated && self.birth_date.is_none() {
+            faults.push("/birthDateEstimated", "must not be true without a birthDate");
+        }
+    }
+}
+
+fn birth_date(faults: &mut Faults, given: &str, today: Date) -> Option<PartialDate> {
+    let date: PartialDate = faults.take("/birthDate", given.parse())?;
+    if date.first() > today {
         faults.push("/birthDate", "must not lie in the future");
         return None;
     }
-    if date.year() < 1870 {
+    if date.first().year() < 1870 {
         faults.push("/birthDate", "must not lie before 1870");
         return None;
     }
@@ -140,15 +181,19 @@ fn identifiers(faults: &mut Faults, given: Vec<Identifier>) -> Vec<Identifier> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct PatchPatient {
+    /// Whoever gets a name is no longer unidentified. One of the two names has to stay.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    given_name: Patch<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    family_name: Patch<String>,
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false)]
-    given_name: Option<String>,
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false)]
-    family_name: Option<String>,
-    #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false, format = Date)]
+    #[schema(nullable = false, value_type = Option<PartialDate>)]
     birth_date: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(nullable = false)]
+    birth_date_estimated: Option<bool>,
     #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false)]
     gender: Option<String>,
@@ -193,9 +238,10 @@ pub(super) struct PatchAddress {
 
 /// A patch whose values are good.
 pub(super) struct Checked {
-    given_name: Option<String>,
-    family_name: Option<String>,
-    birth_date: Option<Date>,
+    given_name: Option<Option<String>>,
+    family_name: Option<Option<String>>,
+    birth_date: Option<PartialDate>,
+    birth_date_estimated: Option<bool>,
     gender: Option<Gender>,
     phone: Option<Option<String>>,
     email: Option<Option<String>>,
@@ -205,15 +251,16 @@ pub(super) struct Checked {
 }
 
 impl PatchPatient {
-    pub(super) fn check(self, today: Date) -> Result<Checked, Faults> {
+    pub(super) fn check(self, today: Date, country: Country) -> Result<Checked, Faults> {
         let mut faults = Faults::new();
         let f = &mut faults;
         let checked = Checked {
-            given_name: self.given_name.and_then(|n| f.take("/givenName", text(&n, NAME_MAX))),
-            family_name: self.family_name.and_then(|n| f.take("/familyName", text(&n, NAME_MAX))),
+            given_name: patched(f, "/givenName", self.given_name, |n| text(n, NAME_MAX)),
+            family_name: patched(f, "/familyName", self.family_name, |n| text(n, NAME_MAX)),
             birth_date: self.birth_date.and_then(|d| birth_date(f, &d, today)),
+            birth_date_estimated: self.birth_date_estimated,
             gender: self.gender.and_then(|g| gender(f, &g)),
-            phone: patched(f, "/phone", self.phone, contact::phone),
+            phone: patched(f, "/phone", self.phone, |p| country.phone(p)),
             email: patched(f, "/email", self.email, contact::email),
             language: patched(f, "/language", self.language, contact::language),
             address: self.address.change().map(|a| a.map(|a| a.check(f))),
@@ -285,10 +332,15 @@ impl Checked {
                 Some(after).filter(|a| *a != Address::default()).map(Sensitive::new)
             }
         };
+        let was_estimated = to.birth.as_ref().is_some_and(|birth| birth.estimated);
+        let estimated = self.birth_date_estimated.unwrap_or(was_estimated);
+        let date = self.birth_date.map(Sensitive::new).or_else(|| to.birth.map(|birth| birth.date));
         Demographics {
-            given_name: self.given_name.map_or(to.given_name, Sensitive::new),
-            family_name: self.family_name.map_or(to.family_name, Sensitive::new),
-            birth_date: self.birth_date.map_or(to.birth_date, Sensitive::new),
+            given_name: replace(self.given_name, to.given_name),
+            family_name: replace(self.family_name, to.family_name),
+            temporary_name: to.temporary_name,
+            // Of nothing there is no estimate.
+            birth: date.map(|date| Birth { date, estimated }),
             gender: self.gender.unwrap_or(to.gender),
             phone: replace(self.phone, to.phone),
             email: replace(self.email, to.email),

@@ -3,6 +3,7 @@
 mod body;
 mod search;
 mod standing;
+mod told;
 
 use axum::{Router, extract::State};
 use hospital_contracts::patient::{PatientStatus, PatientView};
@@ -22,8 +23,14 @@ use serde::Deserialize;
 use utoipa::{ToSchema, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::body::{PatchPatient, RegisterBody};
-use crate::{change, patient::Patient, register::register as register_patient, store};
+use self::{
+    body::{PatchPatient, RegisterBody},
+    told::Told,
+};
+use crate::{
+    change, contact::Country, patient::Patient, refold::AllFolded,
+    register::register as register_patient, store,
+};
 
 /// What the handlers are given.
 #[derive(Clone)]
@@ -32,6 +39,9 @@ struct App {
     clock: Clock,
     /// The facility's, in which "today" is.
     zone: TimeZone,
+    /// The facility's, whose phone numbers come without a country code.
+    country: Country,
+    all_folded: AllFolded,
 }
 
 impl App {
@@ -50,11 +60,17 @@ impl App {
 }
 
 /// The service's routes, with their state, and their document.
-pub(crate) fn routes(context: &Context) -> (Router, OpenApi) {
+pub(crate) fn routes(
+    context: &Context,
+    country: Country,
+    all_folded: AllFolded,
+) -> (Router, OpenApi) {
     let app = App {
         db: context.db.clone(),
         clock: context.clock.clone(),
         zone: context.config.facility.time_zone(),
+        country,
+        all_folded,
     };
     let routes = OpenApiRouter::new()
         .routes(routes!(register, search::search))
@@ -110,14 +126,16 @@ async fn register(
     key: IdempotencyKey,
     body: Body<RegisterBody>,
 ) -> Result<Answer, Problem> {
-    let cmd = body.parse()?.command(app.today())?;
+    let cmd = body.parse()?.command(app.today(), app.country)?;
     let request = key.request("patient.register", &who, body.fingerprint());
     let created = |p: &Patient| Answer::created(location(p), p.version, &p.view());
     let work = async move |tx: &mut _| register_patient(tx, cmd).await;
     Ok(idempotency::once(&app.db, request, created, work).await)
 }
 
-/// Shows a patient.
+/// Shows a patient, as much as the caller's role needs. Practitioners: no address and no e-mail
+/// address. Cashiers: no gender and nothing to reach the patient by. Billing managers: no gender.
+/// Services: id, version, status, phone, e-mail address and language alone.
 #[utoipa::path(
     get, path = "/patients/{id}", tag = "Patients",
     params(("id" = String, Path, format = Uuid, description = "The patient.")),
@@ -134,7 +152,7 @@ async fn show(
         return Err(Problem::not_found());
     }
     let patient = store::find(&app.db, id).await?.ok_or_else(Problem::not_found)?;
-    Ok(changed(&patient))
+    Ok(Answer::ok(patient.version, &Told::to(&who, &patient)))
 }
 
 /// Changes what is known of a patient. Members that are not mentioned stay; null removes.
@@ -154,7 +172,7 @@ async fn update(
     seen: IfMatch,
     body: PatchBody<PatchPatient>,
 ) -> Result<Answer, Problem> {
-    let patch = match body.parse().and_then(|patch| Ok(patch.check(app.today())?)) {
+    let patch = match body.parse().and_then(|patch| Ok(patch.check(app.today(), app.country)?)) {
         Ok(patch) => patch,
         Err(problem) => return Err(app.malformed(id, problem).await),
     };

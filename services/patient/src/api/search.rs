@@ -3,13 +3,16 @@ use hospital_contracts::patient::{Identifier, PatientStatus, PatientView};
 use hospital_kit::http::{
     Allowed, Answer, Cursor, Limit, ListProblems, Page, Problem, Query, Staff,
 };
-use hospital_types::{PatientId, parse_date, text};
+use hospital_types::{PartialDate, PatientId, text};
 use serde::Deserialize;
 
-use super::App;
+use super::{
+    App,
+    told::{Told, may_browse},
+};
 use crate::{
-    contact,
-    duplicate::words,
+    contact::Country,
+    fold,
     patient::Patient,
     store::{self, Search},
 };
@@ -21,13 +24,17 @@ const WORDS_MAX: usize = 8;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchQuery {
-    /// Beginnings of words of the name, in any order, without regard to accents and case.
+    /// Beginnings of words of the name, in any order, without regard to case, accents, apostrophes
+    /// and whether they are written together. Who is found by it comes in the order of the
+    /// alphabet.
     #[param(example = "zoe mul")]
     name: Option<String>,
-    /// With its country code. A plus that came unescaped, and so as a space, is understood.
+    /// Without a country code it is one of the facility's country, without an extension any. A plus
+    /// that came unescaped, and so as a space, is understood.
     #[param(example = "+16175550100")]
     phone: Option<String>,
-    #[param(format = Date)]
+    /// `1980`, `1980-06` or `1980-06-05`. Finds all who may be born then, the earliest first.
+    #[param(example = "1990-01-02", pattern = "^[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?$")]
     birth_date: Option<String>,
     /// `system|value`.
     #[param(example = "urn:example:mrn|12345")]
@@ -44,12 +51,20 @@ pub(super) struct SearchQuery {
 }
 
 impl SearchQuery {
-    fn search(&self) -> Result<Search, Problem> {
+    /// Whether it says whom to look for.
+    const fn is_for_somebody(&self) -> bool {
+        self.name.is_some()
+            || self.phone.is_some()
+            || self.birth_date.is_some()
+            || self.identifier.is_some()
+    }
+
+    fn search(&self, country: Country) -> Result<Search, Problem> {
         Ok(Search {
             words: filter("name", self.name.as_deref(), name)?.unwrap_or_default(),
-            phone: filter("phone", self.phone.as_deref(), phone)?,
+            phone: filter("phone", self.phone.as_deref(), |given| phone(given, country))?,
             birth_date: filter("birthDate", self.birth_date.as_deref(), |given| {
-                parse_date(given).map_err(|e| e.to_string())
+                given.parse::<PartialDate>().map_err(|e| e.to_string())
             })?,
             identifier: filter("identifier", self.identifier.as_deref(), identifier)?,
             status: filter("status", self.status.as_deref(), |given| {
@@ -71,7 +86,7 @@ fn filter<T>(
 }
 
 fn name(given: &str) -> Result<Vec<String>, String> {
-    let words = words(&text(given, 200).map_err(|e| e.to_string())?);
+    let words = fold::asked(&text(given, 200).map_err(|e| e.to_string())?);
     if (1..=WORDS_MAX).contains(&words.len()) {
         Ok(words)
     } else {
@@ -79,12 +94,12 @@ fn name(given: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn phone(given: &str) -> Result<String, String> {
+fn phone(given: &str, country: Country) -> Result<String, String> {
     let plus = match given.strip_prefix(' ') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => format!("+{rest}"),
         _ => given.to_owned(),
     };
-    contact::phone(&plus).map_err(|e| e.to_string())
+    country.phone(&plus).map_err(|e| e.to_string())
 }
 
 fn identifier(given: &str) -> Result<Identifier, String> {
@@ -94,20 +109,29 @@ fn identifier(given: &str) -> Result<Identifier, String> {
     Ok(Identifier { system: part(system)?, value: part(value)? })
 }
 
-/// Searches patients; who was registered first comes first.
+/// Searches patients; who was registered first comes first, unless a name or a birth date is asked
+/// for. Each is told as far as the caller's role needs it. Whoever is not of the desk says whom
+/// they look for: by name, phone, birth date or identifier.
 #[utoipa::path(
     get, path = "/patients", tag = "Patients", params(SearchQuery),
     responses((status = 200, description = "A page of patients.", body = Page<PatientView>), ListProblems),
 )]
 pub(super) async fn search(
     State(app): State<App>,
-    _: Allowed<Staff>,
+    who: Allowed<Staff>,
     Query(query): Query<SearchQuery>,
 ) -> Result<Answer, Problem> {
+    if !query.is_for_somebody() && !may_browse(&who) {
+        let detail = "Your role looks for somebody: give name, phone, birthDate or identifier.";
+        return Err(Problem::new(400, "filter-missing", detail));
+    }
     let after = query.cursor.as_ref().map(Cursor::decode::<PatientId>).transpose()?;
-    let found = store::search(&app.db, query.search()?, after, query.limit.rows()).await?;
-    let items = found.iter().map(Patient::view).collect();
-    Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &PatientView| last.id)))
+    let search = query.search(app.country)?;
+    let (rows, all_folded) = (query.limit.rows(), app.all_folded.get());
+    let found = store::search(&app.db, search, after, rows, all_folded).await?;
+    let page = Page::from_rows(found, query.limit, |last: &Patient| last.id);
+    let items = page.items.iter().map(|patient| Told::to(&who, patient)).collect();
+    Ok(Answer::plain(&Page::<Told> { items, next_cursor: page.next_cursor }))
 }
 
 #[cfg(test)]
@@ -116,9 +140,12 @@ mod tests {
 
     #[test]
     fn an_unescaped_plus_is_understood() {
+        let germany = Country::parse("DE").unwrap();
+        let phone = |given| phone(given, germany);
         assert_eq!(phone(" 16175550100").as_deref(), Ok("+16175550100"));
         assert_eq!(phone("+1 617 555 0100").as_deref(), Ok("+16175550100"));
-        assert!(phone("16175550100").is_err());
+        assert_eq!(phone("030 123456").as_deref(), Ok("+4930123456"));
+        assert!(phone("617-CALL-ME").is_err());
     }
 
     #[test]

@@ -88,3 +88,93 @@ async fn a_patient_sees_themselves_and_nobody_else() {
     let who_also_works_here = desk.sign("p", &[Role::Patient, Role::Cashier], Some(id));
     assert_eq!(desk.get(&format!("/patients/{other}"), &who_also_works_here).await.status, 200);
 }
+
+/// The members of a patient that each role is told, as the README has them.
+fn told(role: Role) -> Vec<&'static str> {
+    let who = [
+        "birthDate",
+        "birthDateEstimated",
+        "createdAt",
+        "displayName",
+        "familyName",
+        "givenName",
+        "id",
+        "identifiers",
+        "status",
+        "temporaryName",
+        "unidentified",
+        "updatedAt",
+        "version",
+    ];
+    let more: &[&str] = match role {
+        Role::Service => return vec!["email", "id", "language", "phone", "status", "version"],
+        Role::Cashier => &[],
+        Role::Practitioner => &["gender", "language", "phone"],
+        Role::BillingManager => &["address", "email", "language", "phone"],
+        _ => &["address", "email", "gender", "language", "phone"],
+    };
+    let mut all = [&who, more].concat();
+    all.sort_unstable();
+    all
+}
+
+fn members(body: &Value) -> Vec<&str> {
+    let mut members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    members.sort_unstable();
+    members
+}
+
+#[tokio::test]
+async fn each_role_is_told_what_it_needs() {
+    let desk = Desk::open().await;
+    let id = desk.registered(&zoe()).await;
+    for role in [STAFF, &[Role::Service]].concat() {
+        let token = desk.token(&[role]);
+        let one = desk.get(&format!("/patients/{id}"), &token).await;
+        assert_eq!(members(&one.body), told(role), "{}", role.as_str());
+        if role == Role::Service {
+            continue;
+        }
+        let page = desk.get("/patients?name=zoe", &token).await;
+        assert_eq!(page.body["items"], json!([one.body]), "{}", role.as_str());
+    }
+    let mine = desk.get(&format!("/patients/{id}"), &desk.patient_token(id)).await;
+    assert_eq!(members(&mine.body), told(Role::Patient));
+    let both = desk.token(&[Role::Cashier, Role::Practitioner]);
+    let reply = desk.get(&format!("/patients/{id}"), &both).await;
+    assert_eq!(members(&reply.body), told(Role::Practitioner), "what either needs");
+
+    let other = desk.registered(&person("Bob", "Ray", "1960-01-01")).await;
+    let works_here = desk.sign("p", &[Role::Patient, Role::Cashier], Some(id));
+    let reply = desk.get(&format!("/patients/{other}"), &works_here).await;
+    assert_eq!(members(&reply.body), told(Role::Cashier), "a colleague, not herself");
+    let reply = desk.get(&format!("/patients/{id}"), &works_here).await;
+    assert_eq!(members(&reply.body), told(Role::Patient));
+}
+
+#[tokio::test]
+async fn only_the_desk_pages_through_everybody() {
+    let desk = Desk::open().await;
+    let id = desk.registered(&zoe()).await;
+    for role in STAFF {
+        let token = desk.token(&[*role]);
+        for query in ["", "?limit=200", "?status=active"] {
+            let reply = desk.get(&format!("/patients{query}"), &token).await;
+            if DESK.contains(role) {
+                assert_eq!(reply.status, 200, "{} {query}", role.as_str());
+            } else {
+                let case = format!("{} {query}", role.as_str());
+                assert_eq!((reply.status, reply.code()), (400, "filter-missing"), "{case}");
+            }
+        }
+        for query in [
+            "name=zoe",
+            "phone=%2B16175550100",
+            "birthDate=1990",
+            "identifier=urn:example:mrn|12345",
+        ] {
+            let reply = desk.get(&format!("/patients?{query}"), &token).await;
+            assert_eq!(reply.body["items"][0]["id"], json!(id), "{} {query}", role.as_str());
+        }
+    }
+}

@@ -14,12 +14,12 @@ fn who() -> Vec<Case> {
         Case("givenName", json!("a".repeat(10_000)), 422, "/givenName", true),
         Case("givenName", json!("a\u{0}b"), 422, "/givenName", true),
         Case("givenName", json!("a\nb"), 422, "/givenName", true),
-        Case("givenName", Value::Null, 400, "/givenName", true),
+        Case("givenName", Value::Null, 400, "/givenName", false),
         Case("givenName", json!(7), 400, "/givenName", true),
         Case("givenName", json!(["Ann"]), 400, "/givenName", true),
         Case("familyName", json!(""), 422, "/familyName", true),
         Case("familyName", json!("é".repeat(101)), 422, "/familyName", true),
-        Case("familyName", Value::Null, 400, "/familyName", true),
+        Case("familyName", Value::Null, 400, "/familyName", false),
         Case("birthDate", json!(tomorrow), 422, "/birthDate", true),
         Case("birthDate", json!("1990-02-31"), 422, "/birthDate", true),
         Case("birthDate", json!("2023-02-29"), 422, "/birthDate", true),
@@ -30,6 +30,13 @@ fn who() -> Vec<Case> {
         Case("birthDate", json!(""), 422, "/birthDate", true),
         Case("birthDate", json!(19_900_102), 400, "/birthDate", true),
         Case("birthDate", Value::Null, 400, "/birthDate", true),
+        Case("birthDate", json!("1990-1"), 422, "/birthDate", true),
+        Case("birthDateEstimated", json!("yes"), 400, "/birthDateEstimated", true),
+        Case("birthDateEstimated", Value::Null, 400, "/birthDateEstimated", true),
+        Case("unidentified", json!(true), 422, "/unidentified", false),
+        Case("unidentified", json!("yes"), 400, "/unidentified", true),
+        Case("temporaryName", json!("Unknown Amber River 12"), 400, "/temporaryName", true),
+        Case("displayName", json!("Zoë Müller"), 400, "/displayName", true),
         Case("gender", json!("Female"), 422, "/gender", true),
         Case("gender", json!(""), 422, "/gender", true),
         Case("gender", Value::Null, 400, "/gender", true),
@@ -40,11 +47,11 @@ fn contact_points() -> Vec<Case> {
     vec![
         Case("phone", json!("617-CALL-ME"), 422, "/phone", true),
         Case("phone", json!("+1 617 555 O1OO"), 422, "/phone", true),
-        Case("phone", json!("617 555 0100"), 422, "/phone", true),
+        Case("phone", json!("555 0100"), 422, "/phone", true),
         Case("phone", json!("+1"), 422, "/phone", true),
         Case("phone", json!("+12345678901234567"), 422, "/phone", true),
         Case("phone", json!("+1617555\u{0}0100"), 422, "/phone", true),
-        Case("phone", json!("+١٦١٧٥٥٥٠١٠٠"), 422, "/phone", true),
+        Case("phone", json!("+1 617 555 0100 or 617 555 0101"), 422, "/phone", true),
         Case("phone", json!(""), 422, "/phone", true),
         Case("phone", json!(16_175_550_100_u64), 400, "/phone", true),
         Case("phone", Value::Null, 400, "/phone", false),
@@ -143,12 +150,10 @@ async fn a_bad_registration_or_change_is_refused_and_leaves_nothing() {
 #[tokio::test]
 async fn a_missing_member_is_a_400() {
     let desk = Desk::open().await;
-    for member in ["givenName", "familyName", "birthDate", "gender"] {
-        let mut body = zoe();
-        body.as_object_mut().unwrap().remove(member);
-        let reply = desk.register(&body).await;
-        assert_eq!((reply.status, reply.code()), (400, "invalid-body"), "{member}");
-    }
+    let mut body = zoe();
+    body.as_object_mut().unwrap().remove("gender");
+    let reply = desk.register(&body).await;
+    assert_eq!((reply.status, reply.code()), (400, "invalid-body"));
     let id = desk.registered(&zoe()).await;
     for body in [json!({}), json!({"reason": null}), json!({"reason": "x", "by": "y"}), json!([])] {
         let reply = desk.post(&format!("/patients/{id}/deactivate"), &desk.token, &body).await;

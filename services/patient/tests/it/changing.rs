@@ -22,6 +22,7 @@ async fn a_merge_patch_changes_what_it_mentions() {
     let mut after = before.clone();
     after["version"] = json!(2);
     after["givenName"] = json!("Zoe");
+    after["displayName"] = json!("Zoe Müller");
     after["phone"] = json!("+442079460000");
     after["email"] = Value::Null;
     after["address"] = json!({"line": "1 Main Street", "city": "London"});

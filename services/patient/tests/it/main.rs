@@ -7,6 +7,8 @@ mod bad_input;
 mod changing;
 mod desk;
 mod duplicates;
+mod many;
+mod people;
 mod registering;
 mod repeating;
 mod searching;

@@ -93,7 +93,12 @@ impl Fixture {
     }
 
     fn token(&self, subject: &str, role: Role) -> String {
-        let claims = Claims { subject: subject.into(), roles: Roles::of(&[role]), patient: None };
+        let claims = Claims {
+            subject: subject.into(),
+            roles: Roles::of(&[role]),
+            patient: None,
+            practitioner: None,
+        };
         format!("Bearer {}", self.key.sign(&claims, Duration::from_secs(60)).unwrap())
     }
 
