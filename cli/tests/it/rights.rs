@@ -93,7 +93,11 @@ async fn what_is_append_only_is_so_for_the_service_itself_partitions_of_next_yea
         // One that the service has made, as each month.
         owner.batch_execute(&drop_months(service)).await.unwrap();
         let client = connect(&db, service).await;
-        client.batch_execute(&format!("SELECT {service}.outbox_maintain(90)")).await.unwrap();
+        for ahead in [0, 1, 12] {
+            let month = format!("(now() + interval '{ahead} months')::date");
+            let made = format!("SELECT {service}.outbox_add_month({month})");
+            client.batch_execute(&made).await.unwrap();
+        }
         let partitions = owner
             .query(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
