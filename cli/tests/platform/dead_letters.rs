@@ -173,8 +173,8 @@ async fn a_dead_letter_is_seen_redriven_and_audited_and_what_waited_follows_in_o
         assert_eq!((&act["reason"], &act["letter"]), (&json!("a test"), &json!(letter_id)));
         // Whoever it was said to be, this is who it was.
         let uid = format!("{}", rustix::process::getuid().as_raw());
-        assert!(act["osUser"].as_str().unwrap().contains(&uid), "{act}");
-        assert_eq!(act["databaseUser"], hospital_cluster::OWNER);
+        assert!(act["os_user"].as_str().unwrap().contains(&uid), "{act}");
+        assert_eq!(act["database_user"], hospital_cluster::OWNER);
     }
     platform.must(&["verify"]);
     the_journey_is_told(&platform, &desk, &broken, letter_id).await;

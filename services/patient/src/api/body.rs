@@ -37,18 +37,27 @@ pub(super) struct RegisterBody {
     /// Nobody knows who it is: a temporary name is given, to be called by until a name is.
     #[serde(default)]
     unidentified: bool,
-    /// `female`, `male`, `other` or `unknown`.
-    #[schema(example = "female")]
+    #[schema(pattern = "^(female|male|other|unknown)$", example = "female")]
     gender: String,
     /// Without a country code it is one of the facility's country.
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false, example = "+1 617 555 0100")]
+    #[schema(nullable = false, min_length = 3, example = "+1 617 555 0100")]
     phone: Option<String>,
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false, example = "zoe@example.org")]
+    #[schema(
+        nullable = false,
+        max_length = 254,
+        pattern = r"^ *[^@\s]+@[^@\s]+ *$",
+        example = "zoe@example.org"
+    )]
     email: Option<String>,
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false, example = "en")]
+    #[schema(
+        nullable = false,
+        pattern = "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$",
+        max_length = 35,
+        example = "en"
+    )]
     language: Option<String>,
     #[serde(default, deserialize_with = "not_null")]
     #[schema(nullable = false)]
@@ -195,23 +204,23 @@ pub(super) struct PatchPatient {
     #[schema(nullable = false)]
     birth_date_estimated: Option<bool>,
     #[serde(default, deserialize_with = "not_null")]
-    #[schema(nullable = false)]
+    #[schema(nullable = false, pattern = "^(female|male|other|unknown)$")]
     gender: Option<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 3)]
     phone: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 254, pattern = r"^ *[^@\s]+@[^@\s]+ *$")]
     email: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length = 35)]
     language: Patch<String>,
     #[serde(default)]
     #[schema(value_type = Option<PatchAddress>)]
     address: Patch<PatchAddress>,
     /// All of them anew.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<Identifier>>)]
+    #[schema(value_type = Option<Vec<Identifier>>, max_items = 20)]
     identifiers: Patch<Vec<Identifier>>,
 }
 
@@ -220,19 +229,19 @@ pub(super) struct PatchPatient {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct PatchAddress {
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     line: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     city: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     state: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     postal_code: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     country: Patch<String>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct SearchQuery {
     name: Option<String>,
     /// Without a country code it is one of the facility's country, without an extension any. A plus
     /// that came unescaped, and so as a space, is understood.
-    #[param(example = "+16175550100")]
+    #[param(min_length = 3, example = "+16175550100")]
     phone: Option<String>,
     /// `1980`, `1980-06` or `1980-06-05`. Finds all who may be born then, the earliest first.
     #[param(example = "1990-01-02", pattern = "^[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?$")]
@@ -39,7 +39,7 @@ pub(super) struct SearchQuery {
     /// `system|value`.
     #[param(example = "urn:example:mrn|12345")]
     identifier: Option<String>,
-    /// `active` or `inactive`.
+    #[param(pattern = "^(active|inactive)$")]
     status: Option<String>,
     /// How many at most.
     #[serde(default)]

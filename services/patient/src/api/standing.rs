@@ -21,6 +21,9 @@ impl Permission for Services {
 #[into_params(parameter_in = Query)]
 pub(super) struct StandingQuery {
     /// Ids of 1 to 100 patients, with commas between them.
+    #[param(
+        pattern = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(,[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}){0,99}$"
+    )]
     ids: String,
 }
 

@@ -22,6 +22,7 @@ const MANY: &str = "
     INSERT INTO patient.patient_identifier SELECT id, 'urn:x', phone FROM patient.patient;
     ANALYZE";
 
+#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
 fn many() -> u64 {
     std::env::var("HOSPITAL_TEST_PATIENTS").map_or(20_000, |n| n.parse().unwrap())
 }
@@ -33,7 +34,6 @@ async fn timed(app: &TestApp, path: &str, token: &str) -> Duration {
     start.elapsed()
 }
 
-#[expect(clippy::print_stderr, reason = "the figures are what a run among a million is for")]
 #[tokio::test]
 async fn a_search_takes_at_most_five_times_what_a_read_takes() {
     let desk = Desk::open().await;
