@@ -14,13 +14,13 @@ use hospital_kit::{
 };
 use hospital_testkit::{Response, TestApp, bus_apart, eventually};
 
-/// Hears of patients, and does nothing.
+/// Hears of patients, as the group of its service, and does nothing.
 struct Idle;
 
 #[async_trait]
 impl Consume for Idle {
     fn group(&self) -> &'static str {
-        "idle"
+        "patient"
     }
     fn topics(&self) -> &'static [&'static str] {
         &["patient.registered"]
@@ -46,8 +46,9 @@ fn nothing(_: &Context) -> Result<Service, Broken> {
     })
 }
 
+/// Called as the service whose events these are: nobody else may publish them.
 fn schema() -> Schema {
-    Schema { name: "kit", migrations: Vec::new(), rights: &[] }
+    Schema { name: "patient", migrations: Vec::new(), rights: &[] }
 }
 
 async fn ready(base: &str) -> Response {
@@ -100,7 +101,7 @@ async fn events_that_do_not_flow_degrade_readiness_and_are_told() {
     })
     .await;
     eventually("the lag to be told", async || {
-        let lag = "consumer_lag_records{group=\"idle\",topic=\"patient.registered\"}";
+        let lag = "consumer_lag_records{group=\"patient\",topic=\"patient.registered\"}";
         (metric(&app.base, lag).await == Some(0.0)).then_some(())
     })
     .await;
@@ -113,7 +114,7 @@ async fn events_that_do_not_flow_degrade_readiness_and_are_told() {
     bus.shut().await.unwrap();
     app.db
         .execute(
-            "INSERT INTO kit.outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor, created_at)
+            "INSERT INTO patient.outbox (event_id, topic, event_type, aggregate, version, subject, payload, unit, actor, created_at)
              VALUES (gen_random_uuid(), 'patient.registered', 'patient.registered.v1', gen_random_uuid(), 1, gen_random_uuid(), '{}',
                      'test', 'test', now() - interval '10 minutes')",
         )
