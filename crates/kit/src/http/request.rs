@@ -236,10 +236,10 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
-        text.strip_prefix("W/")
-            .unwrap_or(text)
-            .strip_prefix('"')
-            .and_then(|t| t.strip_suffix('"'))
+        let tag = text.strip_prefix("W/").unwrap_or(text);
+        // Many clients leave the quotation marks out, which can be understood in one way only.
+        tag.strip_prefix('"')
+            .map_or(Some(tag), |t| t.strip_suffix('"'))
             .and_then(|t| t.parse().ok())
             .map(|version| Self(Some(version)))
             .ok_or_else(|| {

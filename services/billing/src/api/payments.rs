@@ -264,7 +264,6 @@ impl SettleBody {
     params(
         ("id" = String, Path, format = Uuid, description = "The payment."),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
-        ("If-Match" = Option<String>, Header, description = "The version that was seen, as its ETag."),
     ),
     responses(
         (status = 200, description = "The payment, settled.", body = PaymentView),
