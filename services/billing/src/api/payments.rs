@@ -263,7 +263,6 @@ impl SettleBody {
     post, path = "/payments/{id}/settle", tag = "Payments", request_body = SettleBody,
     params(
         ("id" = String, Path, format = Uuid, description = "The payment."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating this request safe."),
     ),
     responses(
         (status = 200, description = "The payment, settled.", body = PaymentView),
