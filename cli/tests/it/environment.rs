@@ -49,12 +49,13 @@ fn links(service: &str) -> Vec<(String, String)> {
 /// Starts a service with more in its environment, until it serves; gives its log to there.
 fn log_until_serving(service: &str, url: &str, more: &[(String, String)]) -> Vec<Value> {
     let upper = service.to_uppercase();
+    let keys = tempfile::tempdir().unwrap();
     let mut serve = Command::new(HOSPITAL);
     serve
         .args(["serve", service])
         .env(format!("HOSPITAL_{upper}__DATABASE_URL"), url)
         .env(format!("HOSPITAL_{upper}__LISTEN"), "127.0.0.1:0")
-        .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", signing_key())
+        .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", signing_key(&keys))
         .envs(more.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

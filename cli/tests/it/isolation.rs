@@ -130,12 +130,13 @@ async fn migrating_again_changes_nothing_and_a_service_waits_for_the_schema_that
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     let owner = connect_owner(&db).await;
     owner.batch_execute("DELETE FROM patient.migration_history").await.unwrap();
+    let keys = tempfile::tempdir().unwrap();
     let mut serve = Command::new(HOSPITAL);
     serve
         .args(["serve", "patient"])
         .env("HOSPITAL_PATIENT__DATABASE_URL", db.url_as("hospital_patient", "secret"))
         .env("HOSPITAL_PATIENT__LISTEN", "127.0.0.1:0")
-        .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", signing_key())
+        .env("HOSPITAL_AUTH__SIGNING_KEY_FILE", signing_key(&keys))
         .stderr(Stdio::piped());
     let mut served = Running::start(&mut serve);
     let log = BufReader::new(served.child().stderr.take().unwrap());
@@ -148,8 +149,9 @@ async fn migrating_again_changes_nothing_and_a_service_waits_for_the_schema_that
     assert!(first.contains("schema patient is at version 0"), "{first}");
 }
 
-pub(crate) fn signing_key() -> std::path::PathBuf {
-    let path = std::env::temp_dir().join(format!("hospital-key-{}.pem", std::process::id()));
+/// Makes a key in a directory of the test's own.
+pub(crate) fn signing_key(dir: &tempfile::TempDir) -> std::path::PathBuf {
+    let path = dir.path().join("key.pem");
     hospital_kit::auth::SigningKey::generate().unwrap().save(&path).unwrap();
     path
 }
