@@ -174,4 +174,19 @@ mod tests {
             }
         }
     }
+    /// The table under "One fault": `| seed | fault | … |`.
+    #[test]
+    fn the_readme_has_the_seed_of_each_fault_alone() {
+        let rows = include_str!("../README.md").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?.parse::<u64>().ok()?, cells.next()?))
+        });
+        let mut told = BTreeSet::new();
+        for (seed, name) in rows {
+            let Order::Alone(fault) = Order::of(seed) else { panic!("{seed} orders several") };
+            assert_eq!(fault.name(), name, "{seed}");
+            told.insert(fault);
+        }
+        assert_eq!(told.len(), MENU.len());
+    }
 }

@@ -1,4 +1,5 @@
-//! Judges the platform by the simulation's own log: I2, I3, I9 and I20. Pure: the log and what the database says give what is wrong.
+//! Judges the platform by the simulation's own log (docs/rules.md, I2, I3, I9 and I20). Pure: the
+//! log and what the database says give what is wrong.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

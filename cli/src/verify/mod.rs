@@ -1,4 +1,5 @@
-//! `hospital verify`: proves the platform's invariants on what is stored and what was published.
+//! `hospital verify`: proves the platform's invariants (docs/rules.md, I1 to I20) on what is stored
+//! and what was published.
 
 mod bus;
 mod checks;

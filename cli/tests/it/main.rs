@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod docs;
 mod environment;
 mod isolation;
 mod rights;

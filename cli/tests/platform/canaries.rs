@@ -1,6 +1,7 @@
-//! I18: what belongs to a person stays where it belongs. Names, addresses, tokens and card numbers that nothing else looks like are put into
-//! every request that takes text, good ones and bad ones, while the services log all they can; then everything that they wrote, except
-//! good answers and letters, is searched.
+//! What belongs to a person stays where it belongs (docs/rules.md, S1 and I18). Names, addresses,
+//! tokens and card numbers that nothing else looks like are put into every request that takes text,
+//! good ones and bad ones, while the services log all they can; then everything that they wrote,
+//! except good answers and letters, is searched.
 
 use hospital_testkit::mail_server::{MailServer, Mood};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! DESIGN's table "When something is down", row by row, while people work: what goes on, what is answered, and how long it takes until
-//! everything is as before. The processes are real; nobody restarts what a test ended.
+//! The table "When something is down" of ARCHITECTURE.md, row by row, while people work: what goes
+//! on, what is answered, and how long it takes until everything is as before. The processes are
+//! real; nobody restarts what a test ended.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
 //! The door for HTTP writes: a repeated `Idempotency-Key` gets the first answer again and changes nothing.
 //!
-//! Rules: the IETF draft "The Idempotency-Key HTTP Header Field", and what Stripe adds to it. The key is claimed in the transaction of
-//! the change, so a crash before the commit leaves nothing and a retry is safe. Successes and deterministic refusals are remembered;
-//! malformed requests, 401, 403, 429 and 5xx never.
+//! Rules: docs/rules.md, K1 to K7, which follow the IETF draft "The Idempotency-Key HTTP Header
+//! Field" and what Stripe adds to it. The key is claimed in the transaction of the change, so a
+//! crash before the commit leaves nothing and a retry is safe. Successes and deterministic refusals
+//! are remembered; malformed requests, 401, 403, 412, 429 and 5xx never.
 
 mod together;
 

@@ -1,4 +1,4 @@
-//! Money: whole minor units of a currency. No float ever touches it.
+//! Money: whole minor units of a currency. No float ever touches it (docs/rules.md, M1 to M5).
 
 use std::fmt;
 

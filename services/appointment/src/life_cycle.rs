@@ -1,4 +1,4 @@
-//! Which step may follow which.
+//! Which step may follow which (docs/rules.md, A1 to A3).
 
 use hospital_contracts::appointment::AppointmentStatus;
 
@@ -33,7 +33,7 @@ pub const fn can_be_moved(status: AppointmentStatus) -> bool {
 mod tests {
     use super::*;
 
-    /// The table of SEMANTICS 1, written once more as pairs.
+    /// The table of allowed steps (docs/rules.md, A2), written once more as pairs.
     const ALLOWED: [(AppointmentStatus, AppointmentStatus); 20] = [
         (Waitlisted, Held),
         (Waitlisted, Cancelled),

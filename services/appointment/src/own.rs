@@ -1,4 +1,4 @@
-//! How much patients may book without the desk, and so take from others.
+//! How much patients may book without the desk, and so take from others (docs/rules.md, A7).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Closes the money of a cancelled appointment.
+//! Closes the money of a cancelled appointment (docs/rules.md, B6).
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Card numbers have no business here: only gateway tokens do.
+//! Card numbers have no business here: only gateway tokens do (docs/rules.md, P8).
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The price list.
+//! The price list (docs/rules.md, B2).
 
 use hospital_contracts::billing::ServiceTypeView;
 use hospital_kit::{db::Tx, http::IfMatch, outcome::Outcome};

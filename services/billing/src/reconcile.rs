@@ -1,4 +1,4 @@
-//! Asks the gateway about payments whose outcome is not known, until it is.
+//! Asks the gateway about payments whose outcome is not known, until it is (docs/rules.md, P5).
 
 use std::{convert::Infallible, time::Duration};
 

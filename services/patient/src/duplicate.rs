@@ -1,4 +1,4 @@
-//! Whether a registration is of somebody who is here already.
+//! Whether a registration is of somebody who is here already (docs/rules.md, D4).
 
 use hospital_types::{DatePrecision, PartialDate, PatientId};
 
