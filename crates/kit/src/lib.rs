@@ -1,6 +1,7 @@
 //! Runtime plumbing of the services, without a business noun in it.
 
 pub mod auth;
+pub mod batcher;
 pub mod bus;
 pub mod client;
 pub mod clock;
@@ -20,7 +21,6 @@ pub mod outbox;
 pub mod outcome;
 pub mod relay;
 pub mod service;
-pub mod shuttle;
 pub mod telemetry;
 
 /// What was freed last is given out first, while it is still in the processor's cache: a tenth of the services' time.

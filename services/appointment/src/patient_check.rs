@@ -7,11 +7,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hospital_contracts::patient::{PatientStanding, PatientStatus};
 use hospital_kit::{
+    batcher::{Batcher, NotBatched},
     client::{Found, ServiceClient, Unavailable},
     http::{Problem, current_trace},
     outcome::Broken,
     service::Context,
-    shuttle::{NotCarried, Shuttle},
 };
 use hospital_types::PatientId;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ pub enum Standing {
 /// The way to the patient service. It is asked before a booking begins, while no database connection is held.
 #[derive(Clone)]
 pub struct PatientCheck {
-    calls: Arc<Shuttle<Asked, Result<Standing, Unavailable>>>,
+    calls: Arc<Batcher<Asked, Result<Standing, Unavailable>>>,
     patience: Duration,
 }
 
@@ -49,8 +49,8 @@ impl PatientCheck {
         let deadline = Duration::from_millis(config.patient_check_timeout_ms);
         let tokens = Arc::clone(&ctx.tokens);
         let service = ServiceClient::new("patient", &config.patient_url, deadline, tokens)?;
-        let apart = |_: &Asked, _: &Asked| false;
-        let calls = Shuttle::new("patient-check", CALLS, PATIENTS, apart, move |asked| {
+        let conflicts = |_: &Asked, _: &Asked| false;
+        let calls = Batcher::new("patient-check", CALLS, PATIENTS, conflicts, move |asked| {
             let service = service.clone();
             Box::pin(async move { ask(&service, asked).await })
         });
@@ -63,7 +63,7 @@ impl PatientCheck {
         let answer = match timeout(self.patience, self.calls.call(Asked { id, traceparent })).await
         {
             Ok(Ok(answer)) => answer,
-            Ok(Err(NotCarried::Apart(_) | NotCarried::Lost)) => {
+            Ok(Err(NotBatched::Conflicts(_) | NotBatched::Panicked)) => {
                 Err(Unavailable("the call was lost".to_owned()))
             }
             Err(_) => Err(Unavailable("too many bookings wait for it".to_owned())),

@@ -1,6 +1,6 @@
 //! Several commands of one kind in one unit of work: one flight, one flush of the log and one statement per table for all of them.
 //!
-//! Commands that come while others are under way ride together (see [`Shuttle`]). All of them are done or none: a refusal or a defect of
+//! Commands that come while others are under way ride together (see [`Batcher`]). All of them are done or none: a refusal or a defect of
 //! one rolls everything back, and then each is done by itself, as if there had been no others. So what one is told never depends on its
 //! company, and the door's promises are the same as [`once`]'s. When it is not known whether they were committed, nothing is done again
 //! before it is: those with a key are looked up by it, the others are told so.
@@ -14,10 +14,10 @@ use tokio_postgres::types::Json;
 
 use super::{Explain, Found, Request, lock_of, look_back, once};
 use crate::{
+    batcher::{Batcher, NotBatched},
     db::{Db, Statement, Tx, Unit},
     http::{Answer, Problem},
     outcome::{Broken, BrokenKind, Failure, Outcome},
-    shuttle::{NotCarried, Shuttle},
     sql,
 };
 
@@ -61,23 +61,23 @@ pub trait Joint: Send + Sync + 'static {
 /// The door for commands that may ride together.
 pub struct Together<J: Joint> {
     db: Db,
-    shuttle: Arc<Shuttle<Member<J::Cmd>, Answer>>,
+    batcher: Arc<Batcher<Member<J::Cmd>, Answer>>,
 }
 
 impl<J: Joint> Clone for Together<J> {
     fn clone(&self) -> Self {
-        Self { db: self.db.clone(), shuttle: Arc::clone(&self.shuttle) }
+        Self { db: self.db.clone(), batcher: Arc::clone(&self.batcher) }
     }
 }
 
 impl<J: Joint> Together<J> {
     pub fn new(db: &Db) -> Self {
         let riding = db.clone();
-        let shuttle = Shuttle::new(J::NAME, FLIGHTS, SEATS, apart::<J>, move |members| {
+        let batcher = Batcher::new(J::NAME, FLIGHTS, SEATS, apart::<J>, move |members| {
             let db = riding.clone();
             Box::pin(async move { ride::<J>(&db, members).await })
         });
-        Self { db: db.clone(), shuttle }
+        Self { db: db.clone(), batcher }
     }
 
     /// Does the command once per caller, route and key, alone or with others, and answers; a repetition gets the stored answer.
@@ -86,10 +86,10 @@ impl<J: Joint> Together<J> {
         if J::check(&member.cmd, self.db.clock().now()).is_err() {
             return alone::<J>(&self.db, member).await;
         }
-        match self.shuttle.call(member).await {
+        match self.batcher.call(member).await {
             Ok(answer) => answer,
-            Err(NotCarried::Apart(member)) => alone::<J>(&self.db, member).await,
-            Err(NotCarried::Lost) => {
+            Err(NotBatched::Conflicts(member)) => alone::<J>(&self.db, member).await,
+            Err(NotBatched::Panicked) => {
                 Answer::problem(Problem::from(Broken::defect(J::NAME, "its flight was lost")))
             }
         }
