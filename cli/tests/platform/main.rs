@@ -8,7 +8,6 @@ mod crashes;
 mod dead_letters;
 mod down;
 mod flow;
-#[cfg(feature = "real-kafka")]
 mod kafka;
 mod proof;
 mod running;
