@@ -3,7 +3,7 @@
 # Provides the tools that .ci/run's stages need, in the background while cargo compiles, each in $tools. Sourced by .ci/run.
 
 # Which tools there are. `make_NAME` makes one unless it is there; its last words say why it cannot.
-all_tools="bare shellcheck python schemathesis helm crd asyncapi gitleaks kafka compose containers deny"
+all_tools="bare shellcheck python compose containers schemathesis helm crd asyncapi gitleaks kafka deny"
 
 helm_version=v3.19.0
 operator_version=v0.85.0
@@ -125,7 +125,7 @@ has_tool() { # tool
 
 # Without the tool the stage is skipped.
 needs() { # tool
-    has_tool "$1" || { cp "$work/tool-$1" "$work/missing" && exit 77; }
+    has_tool "$1" || { cp "$work/tool-$1" "$work/missing-$stage" && exit 77; }
 }
 
 # Debian packages come in one go, before cargo; those that only a stage wants may fail to.
