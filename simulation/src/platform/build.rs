@@ -66,8 +66,10 @@ fn program(beside: &Path, name: &str, what: &[&str]) -> anyhow::Result<PathBuf> 
     let path = beside.join(name);
     let mut build = vec!["build", "--locked", "--bin", name];
     build.extend(what);
-    if beside.ends_with("release") {
-        build.push("--release");
+    // As this program was built: cargo names the directory after the profile, but for that of `dev`.
+    let profile = beside.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
+    if profile != "debug" {
+        build.extend(["--profile", profile]);
     }
     let said = || format!("cargo {}", build.join(" "));
     // Set by `cargo run` and `cargo test`.
