@@ -119,12 +119,37 @@ pub fn output_within(patience: Duration, command: &mut Command) -> Output {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    fn sleeper() -> Command {
-        let mut command = Command::new("sleep");
-        command.arg("1000");
+    /// Tells this program, started again, that it is a test's child, and what it does as one.
+    const CHILD: &str = "HOSPITAL_TEST_CHILD";
+
+    /// This program again, at [`a_child_sleeps_or_says_much`] alone.
+    fn child(does: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let test = "processes::tests::a_child_sleeps_or_says_much";
+        command.args(["--exact", test, "--nocapture"]).env(CHILD, does);
         command
+    }
+
+    fn sleeper() -> Command {
+        child("sleeps")
+    }
+
+    #[test]
+    fn a_child_sleeps_or_says_much() {
+        match std::env::var_os(CHILD) {
+            None => {}
+            Some(does) if does == "sleeps" => std::thread::sleep(Duration::from_secs(1000)),
+            Some(_) => {
+                let mut stdout = std::io::stdout();
+                stdout.write_all(&[0; 300_000]).and_then(|()| stdout.flush()).unwrap();
+                eprintln!("no");
+                std::process::exit(3);
+            }
+        }
     }
 
     #[test]
@@ -152,10 +177,9 @@ mod tests {
 
     #[test]
     fn what_a_command_printed_is_there_whole() {
-        let output = output(
-            Command::new("sh").args(["-c", "head -c 300000 /dev/zero; echo no >&2; exit 3"]),
-        );
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 300_000));
+        let output = output(&mut child("says much"));
+        let said = output.stdout.iter().filter(|byte| **byte == 0).count();
+        assert_eq!((output.status.code(), said), (Some(3), 300_000));
         assert_eq!(output.stderr, b"no\n");
     }
 }
