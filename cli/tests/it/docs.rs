@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::isolation::{connect_owner, migrated};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
@@ -158,4 +160,34 @@ fn documents_fit_into_a_hundred_columns() {
             assert!(fits, "{}:{}: {line}", path.display(), place + 1);
         }
     }
+}
+
+/// Names behind the word table, and behind `FROM` where they have a schema.
+fn tables(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split(" table `").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0));
+    let is_name = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.');
+    let queried = text.split("FROM ").skip(1).map(move |rest| {
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        rest[..end].trim_end_matches('.')
+    });
+    quoted.chain(queried.filter(|name| name.contains('.')))
+}
+
+#[tokio::test]
+async fn every_table_that_a_document_names_is_there() {
+    let db = migrated().await;
+    let owner = connect_owner(&db).await;
+    let is_there = "SELECT EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'v')
+          AND $1::text IN (c.relname, n.nspname || '.' || c.relname))";
+    let mut named = 0;
+    for (document, text) in files(&["md"]) {
+        for table in tables(&text) {
+            let found: bool = owner.query_one(is_there, &[&table]).await.unwrap().get(0);
+            assert!(found, "{}: there is no table {table}", document.display());
+            named += 1;
+        }
+    }
+    assert!(named >= 3, "tables are found in the documents: {named}");
 }
