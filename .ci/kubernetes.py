@@ -1,4 +1,6 @@
-"""Checks rendered manifests strictly against the newest Kubernetes that is known: kubernetes.py SERVICE_MONITOR_CRD FILE..."""
+"""Checks rendered manifests strictly against the newest Kubernetes that is known: kubernetes.py SERVICE_MONITOR_CRD PLAIN EVERYTHING
+
+EVERYTHING is rendered with values that say of every port whom it leads to."""
 
 import collections
 import sys
@@ -28,8 +30,11 @@ def service_monitor(path):
     return schema
 
 
-def faults(documents):
+def faults(documents, narrowed):
     """What the schemas cannot know: pods that Kubernetes gives its own variables, or that may talk to everybody."""
+    for document in documents if narrowed else ():
+        if document["kind"] == "NetworkPolicy" and not all(rule.get("to") for rule in document["spec"]["egress"]):
+            yield f"{document['metadata']['name']} lets pods out to any host"
     policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
     for document in documents:
         if document["kind"] not in ("Deployment", "Job"):
@@ -50,7 +55,8 @@ def faults(documents):
 
 monitor = service_monitor(sys.argv[1])
 newest = kubernetes_validate.latest_version()
-for path in sys.argv[2:]:
+plain, everything = sys.argv[2:]
+for path in (plain, everything):
     kinds = collections.Counter()
     with open(path, encoding="utf-8") as file:
         documents = [document for document in yaml.safe_load_all(file) if document]
@@ -64,6 +70,6 @@ for path in sys.argv[2:]:
         except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as fault:
             sys.exit(f"{path}: {document['kind']} {document['metadata']['name']}: {fault}")
     assert kinds, f"{path} is empty"
-    for fault in faults(documents):
+    for fault in faults(documents, narrowed=path == everything):
         sys.exit(f"{path}: {fault}")
     print(f"{path}, Kubernetes {newest}:", ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
