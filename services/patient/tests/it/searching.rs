@@ -100,6 +100,7 @@ async fn names_are_found_as_people_type_them() {
             &["marieanne", "marie anne", "marie anne dupont", "dupont marie anne"],
         ),
         ("Jean-Luc", "Picard", &["jeanluc", "jean luc", "jean-luc picard", "luc"]),
+        ("Inés", "de la Cruz", &["delacruz", "lacruz", "de la cruz ines"]),
         ("Þóra", "Guðmundsdóttir", &["thora gudmundsdottir"]),
         ("Σωκράτης", "Παπαδόπουλος", &["παπαδοπουλος", "ΣΩΚΡΑΤΗΣ"]),
     ] {
