@@ -47,14 +47,16 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    const fn bit(self) -> u8 {
-        1 << self as u8
+    const fn bit(self) -> u64 {
+        1 << self as u64
     }
 }
 
-/// A set of roles.
+/// A set of roles, with room for many more than there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Roles(u8);
+pub struct Roles(u64);
+
+const _: () = assert!(Role::ALL.len() <= 64, "each role has a bit of its own");
 
 impl Roles {
     pub const fn of(roles: &[Role]) -> Self {
@@ -122,34 +124,83 @@ impl Actor {
         }
     }
 
-    /// Whether this is a patient without any staff role, who may see only what is theirs.
-    pub fn only_patient(&self) -> Option<Option<PatientId>> {
-        (self.roles == Roles::of(&[Role::Patient])).then_some(self.patient)
+    /// Whose records the actor may see: the widest that one of the roles allows.
+    pub fn scope(&self) -> Scope {
+        let of = |role| match role {
+            Role::FrontDesk
+            | Role::Practitioner
+            | Role::Cashier
+            | Role::BillingManager
+            | Role::OnCall
+            | Role::Admin
+            | Role::Service => Scope::Everything,
+            Role::Patient => self.patient.map_or(Scope::Nothing, Scope::Own),
+        };
+        self.roles.iter().map(of).fold(Scope::Nothing, Scope::or)
     }
 
-    /// Whether the actor may see what belongs to `patient`: staff may, a patient only their own.
+    /// Whether the actor may see what belongs to `patient`.
     pub fn may_see(&self, patient: PatientId) -> bool {
-        match self.only_patient() {
-            Some(own) => own == Some(patient),
-            None => true,
-        }
+        self.scope().includes(patient)
     }
 
-    /// Whether the visits of `practitioner` are this actor's to work on. To a practitioner who does
-    /// not work at the desk as well, those of others are not. One whose token does not say who they
-    /// are counts as each of them.
+    /// Whether the actor is staff or a service. Whoever is not does nothing but what a patient may
+    /// do for themselves.
+    pub fn works_here(&self) -> bool {
+        self.scope() == Scope::Everything
+    }
+
+    /// Whether the visits of `practitioner` are this actor's to work on: the desk's all are, a
+    /// practitioner's are their own. A practitioner whose token does not say who they are counts as
+    /// each of them.
     pub fn may_attend(&self, practitioner: PractitionerId) -> bool {
-        !self.roles.contains(Role::Practitioner)
-            || self.roles.intersects(DESK)
-            || self.practitioner.is_none_or(|own| own == practitioner)
+        let own = self.practitioner.is_none_or(|own| own == practitioner);
+        self.roles.intersects(DESK) || (self.roles.contains(Role::Practitioner) && own)
     }
 
     /// Whether the actor may know why `patient` visits `practitioner`: the desk, who gives the
     /// visit, and the patient.
     pub fn may_know_why(&self, patient: PatientId, practitioner: PractitionerId) -> bool {
-        let arranges_or_gives = self.roles.intersects(DESK.with(Role::Practitioner));
         let own = self.roles.contains(Role::Patient) && self.patient == Some(patient);
-        own || (arranges_or_gives && self.may_attend(practitioner))
+        own || self.may_attend(practitioner)
+    }
+}
+
+/// Whose records somebody may see. Whoever no rule speaks of sees nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Everything,
+    /// What belongs to this patient, who is asking.
+    Own(PatientId),
+    Nothing,
+}
+
+impl Scope {
+    /// What either of them includes. An actor is one patient at most.
+    const fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+            (Self::Own(own), _) | (_, Self::Own(own)) => Self::Own(own),
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+        }
+    }
+
+    pub fn includes(self, patient: PatientId) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Own(own) => own == patient,
+            Self::Nothing => false,
+        }
+    }
+
+    /// Narrows the patient that a list is asked for to what may be seen. False if that is nothing.
+    #[must_use]
+    pub fn narrow(self, asked: &mut Option<PatientId>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Own(own) => asked.replace(own).is_none_or(|asked| asked == own),
+            Self::Nothing => false,
+        }
     }
 }
 
@@ -179,6 +230,40 @@ mod tests {
         assert!(
             Actor { roles: actor.roles.with(Role::FrontDesk), ..actor }.may_see(PatientId::new())
         );
+    }
+
+    #[test]
+    fn every_role_has_its_scope_and_whoever_has_none_sees_nothing() {
+        let (mine, other) = (PatientId::new(), PatientId::new());
+        for role in Role::ALL {
+            let actor = Actor { patient: Some(mine), ..actor(&[role]) };
+            let scope = if role == Role::Patient { Scope::Own(mine) } else { Scope::Everything };
+            assert_eq!(actor.scope(), scope, "{role:?}");
+            assert_eq!(actor.may_see(other), role != Role::Patient, "{role:?}");
+            assert_eq!(actor.works_here(), role != Role::Patient, "{role:?}");
+            let wider = Actor { roles: actor.roles.with(Role::Patient), ..actor };
+            assert_eq!(wider.scope(), scope, "{role:?} and patient");
+        }
+        let nobody = Actor { patient: Some(mine), practitioner: None, ..actor(&[]) };
+        assert_eq!(nobody.scope(), Scope::Nothing);
+        let practitioner = PractitionerId::new();
+        assert!(!nobody.may_see(mine) && !nobody.may_see(other) && !nobody.works_here());
+        assert!(!nobody.may_attend(practitioner) && !nobody.may_know_why(mine, practitioner));
+        let nameless = Actor { patient: None, ..actor(&[Role::Patient]) };
+        assert_eq!(nameless.scope(), Scope::Nothing, "a patient's token that names no patient");
+    }
+
+    #[test]
+    fn a_list_is_narrowed_to_what_may_be_seen() {
+        let (mine, other) = (PatientId::new(), PatientId::new());
+        let narrowed = |scope: Scope, mut asked| scope.narrow(&mut asked).then_some(asked);
+        for asked in [None, Some(mine), Some(other)] {
+            assert_eq!(narrowed(Scope::Everything, asked), Some(asked));
+            assert_eq!(narrowed(Scope::Nothing, asked), None);
+        }
+        assert_eq!(narrowed(Scope::Own(mine), None), Some(Some(mine)));
+        assert_eq!(narrowed(Scope::Own(mine), Some(mine)), Some(Some(mine)));
+        assert_eq!(narrowed(Scope::Own(mine), Some(other)), None);
     }
 
     #[test]

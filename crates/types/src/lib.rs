@@ -11,7 +11,7 @@ mod refusal;
 mod sensitive;
 mod text;
 
-pub use actor::{Actor, Role, Roles};
+pub use actor::{Actor, Role, Roles, Scope};
 pub use currency::{Currency, UnknownCurrency};
 pub use fault::{Fault, Faults};
 pub use id::{

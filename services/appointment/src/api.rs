@@ -106,7 +106,7 @@ impl Permission for Administrators {
 impl App {
     /// Within what the caller books and moves, if it is a patient.
     fn own(&self, who: &Actor) -> Option<Limits> {
-        who.only_patient().map(|_| self.own)
+        (!who.works_here()).then_some(self.own)
     }
 
     /// What to answer to a request whose body is at fault: that the appointment is not there, or not theirs, comes first.

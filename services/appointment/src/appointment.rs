@@ -103,7 +103,7 @@ impl Appointment {
     /// no longer theirs alone, and a no-show would look like a cancellation.
     fn is_for_the_desk(&self, actor: &Actor, now: Timestamp) -> bool {
         let begun = !can_be_moved(self.status) || self.slot.start() <= now;
-        actor.only_patient().is_some() && begun
+        !actor.works_here() && begun
     }
 
     fn may_become(&self, to: AppointmentStatus) -> Result<(), StepRefused> {

@@ -142,6 +142,11 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// The only page of a list that nothing is on.
+    pub const fn empty() -> Self {
+        Self { items: Vec::new(), next_cursor: None }
+    }
+
     /// Makes a page from up to [`Limit::rows`] rows; `key` gives the key of the last item.
     pub fn from_rows<K: Serialize>(
         mut items: Vec<T>,

@@ -106,9 +106,7 @@ pub(super) async fn book(
     if given.back_dated && !who.roles.contains(Role::Admin) {
         return Err(Problem::new(403, "forbidden", "Only an administrator books back-dated."));
     }
-    if given.identifiers.as_ref().is_some_and(|some| !some.is_empty())
-        && who.only_patient().is_some()
-    {
+    if given.identifiers.as_ref().is_some_and(|some| !some.is_empty()) && !who.works_here() {
         // Another's could be taken, or found out by trying.
         return Err(Problem::new(403, "forbidden", "Only staff give appointments identifiers.")
             .fault("/identifiers", "must not be there"));

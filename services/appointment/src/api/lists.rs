@@ -69,10 +69,7 @@ pub(super) async fn list(
         query.cursor.as_ref().map(Cursor::decode::<(Timestamp, AppointmentId)>).transpose()?;
     let limit = query.limit;
     let Some(filter) = query.filter(&who, &app)? else {
-        return Ok(Answer::plain(&Page::<AppointmentView> {
-            items: Vec::new(),
-            next_cursor: None,
-        }));
+        return Ok(Answer::plain(&Page::<AppointmentView>::empty()));
     };
     let found = store::appointments(&app.db, &filter, after, limit.rows()).await?;
     let views = found.iter().map(|one| one.view(&who)).collect();
@@ -90,11 +87,10 @@ impl ListQuery {
                     "A query parameter is not accepted: date is out of range.",
                 )
             })?;
-        let patient = match who.only_patient() {
-            None => self.patient_id,
-            Some(Some(own)) if self.patient_id.is_none_or(|asked| asked == own) => Some(own),
-            Some(_) => return Ok(None),
-        };
+        let mut patient = self.patient_id;
+        if !who.scope().narrow(&mut patient) {
+            return Ok(None);
+        }
         Ok(Some(AppointmentFilter {
             during,
             patient,

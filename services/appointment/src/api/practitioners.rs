@@ -77,9 +77,10 @@ pub(super) async fn register(
 
 /// What the reader may know of a practitioner: identifiers are for staff.
 fn shown(practitioner: PractitionerView, reader: &Actor) -> PractitionerView {
-    match reader.only_patient() {
-        Some(_) => PractitionerView { identifiers: Vec::new(), ..practitioner },
-        None => practitioner,
+    if reader.works_here() {
+        practitioner
+    } else {
+        PractitionerView { identifiers: Vec::new(), ..practitioner }
     }
 }
 
@@ -145,7 +146,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Answer, Problem> {
     let after = query.cursor.as_ref().map(Cursor::decode::<PractitionerId>).transpose()?;
-    if query.identifier.is_some() && who.only_patient().is_some() {
+    if query.identifier.is_some() && !who.works_here() {
         return Err(Problem::new(403, "forbidden", "Only staff find practitioners by identifier."));
     }
     let filter = PractitionerFilter {

@@ -40,7 +40,7 @@ impl CancelBody {
         seen_version: Option<i32>,
         who: &Actor,
     ) -> Result<Cancel, Problem> {
-        if self.by == "hospital" && who.only_patient().is_some() {
+        if self.by == "hospital" && !who.works_here() {
             return Err(Problem::new(
                 403,
                 "forbidden",

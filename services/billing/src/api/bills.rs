@@ -101,12 +101,8 @@ pub(super) async fn list(
 ) -> Result<Answer, Problem> {
     let mut filter = query.filter()?;
     let after = query.cursor.as_ref().map(Cursor::decode::<BillId>).transpose()?;
-    if let Some(own) = who.only_patient() {
-        let own = own.filter(|own| filter.patient.is_none_or(|asked| asked == *own));
-        let Some(own) = own else {
-            return Ok(Answer::plain(&Page::<BillView> { items: Vec::new(), next_cursor: None }));
-        };
-        filter.patient = Some(own);
+    if !who.scope().narrow(&mut filter.patient) {
+        return Ok(Answer::plain(&Page::<BillView>::empty()));
     }
     let found = store::bills(&app.db, &filter, after, query.limit.rows()).await?;
     let items = found.iter().map(Bill::view).collect();

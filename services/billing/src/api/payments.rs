@@ -334,14 +334,8 @@ pub(super) async fn list(
         status: status.map_err(|()| bad_query("status", "takes a payment's status"))?,
         reference: reference.map_err(|e| bad_query("reference", &e.to_string()))?,
     };
-    if let Some(own) = who.only_patient() {
-        let Some(own) = own else {
-            return Ok(Answer::plain(&Page::<PaymentView> {
-                items: Vec::new(),
-                next_cursor: None,
-            }));
-        };
-        filter.patient = Some(own);
+    if !who.scope().narrow(&mut filter.patient) {
+        return Ok(Answer::plain(&Page::<PaymentView>::empty()));
     }
     let found = store::payments(&app.db, &filter, after, query.limit.rows()).await?;
     let items = found.iter().map(Payment::view).collect();
