@@ -11,7 +11,6 @@ use std::{
 };
 
 use hospital_contracts::CloudEvent;
-use hospital_types::Actor;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{BusError, Received, Record, SharedBus},
-    db::{Db, Tx, Unit},
+    db::{Db, Tx},
     inbox::{Arrival, Consume, Poison},
     outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
@@ -386,9 +385,7 @@ async fn apply(
         .map_err(Poison::because)?;
     consumer.prepare(&[&event]).await;
     let group = consumer.group();
-    let unit =
-        Unit { name: group, actor: Actor::system(group), traceparent: event.traceparent.clone() };
-    db.write(unit, async |tx: &mut Tx<Poison>| {
+    db.write(group, async |tx: &mut Tx<Poison>| {
         // Another replica may have it, or somebody dropped it.
         let mine = tx
             .read(sql!(ready!("d.id", "AND d.id = $2 FOR UPDATE SKIP LOCKED"), group, id))

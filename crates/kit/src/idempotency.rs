@@ -15,7 +15,8 @@ use tokio_postgres::{Row, types::Json};
 
 pub use self::together::{Joint, Member, Together};
 use crate::{
-    db::{Db, Statement, Tx, Unit, scheduled},
+    cause::Cause,
+    db::{Db, Statement, Tx},
     http::{Answer, Problem, Trace},
     outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
@@ -24,7 +25,9 @@ use crate::{
 /// A request that writes, as this door needs to know it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    pub unit: Unit,
+    /// What the command is called, such as `payment.take`.
+    pub name: &'static str,
+    pub cause: Cause,
     /// The client's key, if it sent one.
     pub key: Option<String>,
     /// Method and route template, such as `POST /payments`: with the caller, the scope of the key.
@@ -79,7 +82,7 @@ pub async fn claim<T, R: Explain>(
         Err(Failure::Refused(Claimed::Refused(refused))) => {
             // What a caller may do and which version they saw can change under the same key, which says neither.
             let lasts = !matches!(refused.kind(), RefusalKind::Forbidden | RefusalKind::Stale);
-            let trace = request.unit.traceparent.as_deref().and_then(Trace::id_in);
+            let trace = request.cause.trace.as_deref().and_then(Trace::id_in);
             let answer = Answer::problem(refused.explain(db).await).traced(trace);
             Once::Answered(if lasts {
                 remember_refusal(db, &request, answer).await
@@ -112,7 +115,7 @@ async fn look_back(db: &Db, request: &Request, broken: &Broken) -> Found {
         return Found::Unknown;
     };
     let look = async {
-        let mut tx = db.begin::<Infallible>(scheduled("idempotency.look-back")).await?;
+        let mut tx = db.begin::<Infallible>("idempotency.look-back").await?;
         tx.write(sql!("SELECT pg_advisory_xact_lock($1)", lock_of(request, key)));
         let rows = tx.read(stored_query(request, key)).await;
         tx.abandon().await;
@@ -174,7 +177,7 @@ async fn attempt<T, R: Explain>(
     answer: impl FnOnce(&T) -> Option<Answer>,
     work: impl AsyncFnOnce(&mut Tx<R>) -> Outcome<T, R>,
 ) -> Result<Once<T>, Failure<Claimed<R>>> {
-    let mut tx = db.begin::<R>(request.unit.clone()).await?;
+    let mut tx = db.begin::<R>(request.name).await?;
     let claim = request.key.as_ref().map(|key| queue_claim(&mut tx, request, key, None));
     let value = match work(&mut tx).await {
         Ok(value) => value,
@@ -192,7 +195,7 @@ async fn attempt<T, R: Explain>(
             statement.values[6] = Box::new(Some(Json(headers)));
             statement.values[7] = Box::new(Some(body));
         } else {
-            remember(&mut tx, &request.unit.actor.subject, &request.route, key, answer);
+            remember(&mut tx, &request.cause.actor.subject, &request.route, key, answer);
         }
     }
     match tx.commit().await {
@@ -220,7 +223,7 @@ fn queue_claim<R>(tx: &mut Tx<R>, request: &Request, key: &str, answer: Option<&
     tx.write(sql!(
         "INSERT INTO idempotency (caller, route, key, fingerprint, claimed, status, headers, body)
          VALUES ($1, $2, $3, $4, pg_try_advisory_xact_lock($5), $6, $7, $8)",
-        request.unit.actor.subject.clone(),
+        request.cause.actor.subject.clone(),
         request.route.clone(),
         key.to_owned(),
         request.fingerprint.to_vec(),
@@ -234,7 +237,7 @@ fn queue_claim<R>(tx: &mut Tx<R>, request: &Request, key: &str, answer: Option<&
 
 fn lock_of(request: &Request, key: &str) -> i64 {
     let mut hash = Sha256::new();
-    for part in [request.unit.actor.subject.as_str(), &request.route, key] {
+    for part in [request.cause.actor.subject.as_str(), &request.route, key] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -259,7 +262,7 @@ fn stored_query(request: &Request, key: &str) -> Statement {
     sql!(
         "SELECT fingerprint, status, headers, body FROM idempotency WHERE key = $1 AND caller = $2 AND route = $3",
         key.to_owned(),
-        request.unit.actor.subject.clone(),
+        request.cause.actor.subject.clone(),
         request.route.clone(),
     )
 }
@@ -304,7 +307,7 @@ async fn await_stored(db: &Db, request: &Request) -> Answer {
 async fn remember_refusal(db: &Db, request: &Request, answer: Answer) -> Answer {
     let Some(key) = &request.key else { return answer };
     let stored = async {
-        let mut tx = db.begin::<Infallible>(request.unit.clone()).await?;
+        let mut tx = db.begin::<Infallible>(request.name).await?;
         queue_claim(&mut tx, request, key, Some(&answer));
         let committed = tx.commit().await;
         Ok::<_, Failure<Infallible>>(match committed {

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use hospital_contracts::CloudEvent;
-use hospital_types::{Actor, EventId, Refusal, RefusalKind};
+use hospital_types::{EventId, Refusal, RefusalKind};
 use uuid::Uuid;
 
 use crate::{
     bus::Received,
-    db::{Db, Tx, Unit},
+    db::{Db, Tx},
     dead_letter::{self, Head},
     outcome::{Broken, Outcome},
     sql,
@@ -51,7 +51,8 @@ pub trait Consume: Send + Sync + 'static {
     async fn prepare(&self, _events: &[&CloudEvent]) {}
 
     /// Applies events that were not applied before, in order, in the given unit of work. Refuses when one of them is poison; a batch
-    /// that was refused comes again event by event. Must leave alone what has already passed an event's version.
+    /// that was refused comes again event by event. Must leave alone what has already passed an event's version. What it writes for an event
+    /// is caused by that event: [`Cause::event`](crate::cause::Cause::event).
     async fn apply(&self, tx: &mut Tx<Poison>, events: &[&CloudEvent]) -> Outcome<(), Poison>;
 }
 
@@ -72,10 +73,7 @@ pub async fn once(
         return Ok(0);
     }
     consumer.prepare(&batch.iter().map(|arrival| &arrival.event).collect::<Vec<_>>()).await;
-    // A batch is of no trace: what an event causes is of the event's.
-    let actor = Actor::system(consumer.group());
-    let unit = Unit { name: consumer.group(), actor, traceparent: None };
-    db.write(unit, async |tx: &mut Tx<Poison>| {
+    db.write(consumer.group(), async |tx: &mut Tx<Poison>| {
         let (mut fresh, heads) = claim(tx, consumer.group(), batch).await?;
         // An id that stands twice in the batch is fresh the first time only.
         let arrivals: Vec<&Arrival<'_>> =

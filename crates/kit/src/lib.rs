@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod batcher;
 pub mod bus;
+pub mod cause;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -5,10 +5,7 @@ use hospital_types::EventId;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
-use crate::{
-    db::{Tx, Unit},
-    sql,
-};
+use crate::{cause::Cause, db::Tx, sql};
 
 /// An event as text: a tree of its members would be made only to be written out and dropped.
 fn payload<E: DomainEvent>(event: &E) -> Json<Box<RawValue>> {
@@ -17,10 +14,10 @@ fn payload<E: DomainEvent>(event: &E) -> Json<Box<RawValue>> {
 
 /// Queues an event behind the changes that it tells of. Queue it after the statement that locks its aggregate, so that the events of
 /// one aggregate are numbered in the order of its changes.
-pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
+pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, cause: &Cause, event: &E) -> EventId {
     let id = EventId::new();
     let payload = payload(event);
-    let unit = tx.unit().clone();
+    let name = tx.name();
     tx.append(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING event_id, xid::text AS xid",
@@ -31,28 +28,19 @@ pub fn append<R, E: DomainEvent>(tx: &mut Tx<R>, event: &E) -> EventId {
         event.version(),
         event.subject(),
         payload,
-        unit.traceparent,
-        unit.name,
-        unit.actor.subject,
+        cause.trace.clone(),
+        name,
+        cause.actor.subject.clone(),
     ));
     id
 }
 
-/// Many events of one kind in one statement, for consumers that work in batches: each with the trace of the event that caused it.
-pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: Vec<(E, Option<String>)>) {
+/// Events of one kind, in one statement, each with the cause of its own.
+pub fn append_all<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Cause)]) {
     if events.is_empty() {
         return;
     }
-    let unit = tx.unit().clone();
-    let (events, traces): (Vec<E>, Vec<Option<String>>) = events.into_iter().unzip();
-    let cause = |traceparent| Unit { traceparent, ..unit.clone() };
-    let units: Vec<Unit> = traces.into_iter().map(cause).collect();
-    append_each(tx, &events.into_iter().zip(&units).collect::<Vec<_>>());
-}
-
-/// Events of several commands that are done together, each with the actor and the trace of its own, in one statement.
-pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
-    let name = tx.unit().name;
+    let name = tx.name();
     tx.append(sql!(
         "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
          SELECT e.id, $1::text, $2::text, e.aggregate, e.version, e.subject, e.payload, e.traceparent, $3::text, e.actor
@@ -67,8 +55,8 @@ pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
         events.iter().map(|(e, _)| e.version()).collect::<Vec<_>>(),
         events.iter().map(|(e, _)| e.subject()).collect::<Vec<_>>(),
         events.iter().map(|(e, _)| payload(e)).collect::<Vec<_>>(),
-        events.iter().map(|(_, unit)| unit.traceparent.clone()).collect::<Vec<_>>(),
-        events.iter().map(|(_, unit)| unit.actor.subject.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, cause)| cause.trace.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, cause)| cause.actor.subject.clone()).collect::<Vec<_>>(),
     ));
 }
 
@@ -77,9 +65,10 @@ pub fn append_each<R, E: DomainEvent>(tx: &mut Tx<R>, events: &[(E, &Unit)]) {
 /// `$version` is one for the aggregate's version; `$from` is what follows `FROM` and may name `$11`, the aggregate's id.
 #[macro_export]
 macro_rules! append_from {
-    ($tx:expr, $event:expr, members: $members:literal, version: $version:literal, from: $from:literal $(,)?) => {
+    ($tx:expr, $cause:expr, $event:expr, members: $members:literal, version: $version:literal, from: $from:literal $(,)?) => {
         $crate::outbox::append_statement(
             $tx,
+            $cause,
             $event,
             concat!(
                 "INSERT INTO outbox (event_id, topic, event_type, aggregate, version, subject, payload, traceparent, unit, actor)
@@ -127,7 +116,7 @@ macro_rules! append_each_from {
 #[doc(hidden)]
 pub fn append_each_statement<R, E: DomainEvent>(
     tx: &mut Tx<R>,
-    events: &[(E, &Unit)],
+    events: &[(E, &Cause)],
     along: Vec<i64>,
     sql: &'static str,
 ) {
@@ -137,7 +126,7 @@ pub fn append_each_statement<R, E: DomainEvent>(
         i32::try_from(rest.filter(|other| *other == aggregate).count()).unwrap_or(i32::MAX)
     };
     let behind: Vec<i32> = aggregates.iter().enumerate().map(behind).collect();
-    let name = tx.unit().name;
+    let name = tx.name();
     tx.append(sql!(
         sql,
         E::TOPIC,
@@ -147,8 +136,8 @@ pub fn append_each_statement<R, E: DomainEvent>(
         aggregates,
         events.iter().map(|(e, _)| e.subject()).collect::<Vec<_>>(),
         events.iter().map(|(e, _)| payload(e)).collect::<Vec<_>>(),
-        events.iter().map(|(_, unit)| unit.traceparent.clone()).collect::<Vec<_>>(),
-        events.iter().map(|(_, unit)| unit.actor.subject.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, cause)| cause.trace.clone()).collect::<Vec<_>>(),
+        events.iter().map(|(_, cause)| cause.actor.subject.clone()).collect::<Vec<_>>(),
         along,
         behind,
     ));
@@ -158,12 +147,13 @@ pub fn append_each_statement<R, E: DomainEvent>(
 #[doc(hidden)]
 pub fn append_statement<R, E: DomainEvent>(
     tx: &mut Tx<R>,
+    cause: &Cause,
     event: &E,
     sql: &'static str,
 ) -> EventId {
     let id = EventId::new();
     let payload = payload(event);
-    let unit = tx.unit().clone();
+    let name = tx.name();
     tx.append(sql!(
         sql,
         id,
@@ -173,9 +163,9 @@ pub fn append_statement<R, E: DomainEvent>(
         event.version(),
         event.subject(),
         payload,
-        unit.traceparent,
-        unit.name,
-        unit.actor.subject,
+        cause.trace.clone(),
+        name,
+        cause.actor.subject.clone(),
         event.aggregate(),
     ));
     id

@@ -4,7 +4,7 @@ use hospital_contracts::appointment::{
     AppointmentArrived, AppointmentCheckedIn, AppointmentCompleted, AppointmentNoShow,
     AppointmentStatus,
 };
-use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, outbox, outcome::Outcome};
 use hospital_types::AppointmentId;
 use jiff::tz::TimeZone;
 
@@ -40,17 +40,21 @@ pub struct Advance {
 }
 
 /// Keeps the time of both who meet as taken, and publishes the step.
-pub async fn advance(tx: &mut Tx<StepRefused>, cmd: &Advance) -> Outcome<Appointment, StepRefused> {
-    let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
-    let advanced = appointment.advance(cmd.visit.status(), tx.actor(), tx.now(), &cmd.zone)?;
+pub async fn advance(
+    tx: &mut Tx<StepRefused>,
+    cause: &Cause,
+    cmd: &Advance,
+) -> Outcome<Appointment, StepRefused> {
+    let appointment = step::locked(tx, &cause.actor, cmd.id, cmd.seen_version).await?;
+    let advanced = appointment.advance(cmd.visit.status(), &cause.actor, tx.now(), &cmd.zone)?;
     store::update_appointment(tx, &advanced);
-    store::insert_step(tx, &advanced, Some(appointment.status), None);
+    store::insert_step(tx, cause, &advanced, Some(appointment.status), None);
     let facts = advanced.facts();
     match cmd.visit {
-        Visit::Arrive => outbox::append(tx, &AppointmentArrived(facts)),
-        Visit::CheckIn => outbox::append(tx, &AppointmentCheckedIn(facts)),
-        Visit::Complete => outbox::append(tx, &AppointmentCompleted(facts)),
-        Visit::NoShow => outbox::append(tx, &AppointmentNoShow(facts)),
+        Visit::Arrive => outbox::append(tx, cause, &AppointmentArrived(facts)),
+        Visit::CheckIn => outbox::append(tx, cause, &AppointmentCheckedIn(facts)),
+        Visit::Complete => outbox::append(tx, cause, &AppointmentCompleted(facts)),
+        Visit::NoShow => outbox::append(tx, cause, &AppointmentNoShow(facts)),
     };
     Ok(advanced)
 }

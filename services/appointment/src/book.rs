@@ -3,7 +3,8 @@
 use hospital_contracts::appointment::{AppointmentBooked, AppointmentStatus, AppointmentView};
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
-    db::{Tx, Unit},
+    cause::Cause,
+    db::Tx,
     http::Answer,
     idempotency::{Joint, Member},
     outbox,
@@ -34,7 +35,7 @@ pub struct Book {
 
 /// Writes the appointments, the reservations of those who meet, the first steps of their history and their events, each in one statement
 /// for all. Nothing is read, so all of it is one flight; that a time is free is for the reservations' constraint to say.
-pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Unit)]) -> Vec<Appointment> {
+pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Cause)]) -> Vec<Appointment> {
     let booked: Vec<Appointment> =
         commands.iter().map(|(cmd, _)| cmd.appointment(tx.now())).collect();
     let own: Vec<_> = booked
@@ -47,12 +48,12 @@ pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Unit)]) -> Vec<App
     store::count_own(tx, &own, BookingRefused::TooMuch);
     store::insert_appointment_identifiers(tx, &booked);
     store::insert_reservations(tx, &booked, BookingRefused::SlotUnavailable);
-    let units = || commands.iter().map(|(_, unit)| *unit);
-    let steps: Vec<_> = booked.iter().zip(units()).collect();
+    let causes = || commands.iter().map(|(_, cause)| *cause);
+    let steps: Vec<_> = booked.iter().zip(causes()).collect();
     store::insert_first_steps(tx, &steps);
     let events: Vec<_> =
-        booked.iter().map(|one| AppointmentBooked(one.facts())).zip(units()).collect();
-    outbox::append_each(tx, &events);
+        booked.iter().map(|one| AppointmentBooked(one.facts())).zip(causes()).collect();
+    outbox::append_all(tx, &events);
     booked
 }
 
@@ -112,9 +113,9 @@ impl Joint for Bookings {
         tx: &mut Tx<BookingRefused>,
         members: &[Member<Book>],
     ) -> Outcome<Vec<AppointmentView>, BookingRefused> {
-        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.unit)).collect();
+        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.cause)).collect();
         let booked = book(tx, &commands);
-        Ok(booked.iter().zip(&commands).map(|(one, (_, unit))| one.view(&unit.actor)).collect())
+        Ok(booked.iter().zip(&commands).map(|(one, (_, cause))| one.view(&cause.actor)).collect())
     }
 
     fn answer(booked: &AppointmentView) -> Answer {

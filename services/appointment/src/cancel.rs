@@ -1,7 +1,7 @@
 //! Calls an appointment off.
 
 use hospital_contracts::appointment::{AppointmentCancelled, CancelledBy};
-use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, outbox, outcome::Outcome};
 use hospital_types::{AppointmentId, Sensitive};
 
 use crate::{appointment::Appointment, refused::StepRefused, step, store};
@@ -15,12 +15,16 @@ pub struct Cancel {
 }
 
 /// Frees the time of both who would have met.
-pub async fn cancel(tx: &mut Tx<StepRefused>, cmd: &Cancel) -> Outcome<Appointment, StepRefused> {
-    let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
-    let cancelled = appointment.cancel(cmd.by, cmd.reason.clone(), tx.actor(), tx.now())?;
+pub async fn cancel(
+    tx: &mut Tx<StepRefused>,
+    cause: &Cause,
+    cmd: &Cancel,
+) -> Outcome<Appointment, StepRefused> {
+    let appointment = step::locked(tx, &cause.actor, cmd.id, cmd.seen_version).await?;
+    let cancelled = appointment.cancel(cmd.by, cmd.reason.clone(), &cause.actor, tx.now())?;
     store::update_appointment(tx, &cancelled);
     store::delete_reservations(tx, &appointment);
-    store::insert_step(tx, &cancelled, Some(appointment.status), Some(&cmd.reason));
-    outbox::append(tx, &AppointmentCancelled { facts: cancelled.facts(), by: cmd.by });
+    store::insert_step(tx, cause, &cancelled, Some(appointment.status), Some(&cmd.reason));
+    outbox::append(tx, cause, &AppointmentCancelled { facts: cancelled.facts(), by: cmd.by });
     Ok(cancelled)
 }

@@ -8,8 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use hospital_contracts::patient::{PatientStanding, PatientStatus};
 use hospital_kit::{
     batcher::{Batcher, NotBatched},
+    cause::Cause,
     client::{Found, ServiceClient, Unavailable},
-    http::{Problem, current_trace},
+    http::Problem,
     outcome::Broken,
     service::Context,
 };
@@ -34,7 +35,7 @@ pub struct PatientCheck {
 /// Whom a booking asks for, and the trace that it belongs to.
 struct Asked {
     id: PatientId,
-    traceparent: Option<String>,
+    trace: Option<String>,
 }
 
 /// How many calls may be under way, and for how many patients each: with one, those who ask meanwhile share the next, and their bookings a
@@ -58,10 +59,9 @@ impl PatientCheck {
     }
 
     /// The patient's standing, or 503 within the deadline: a patient who could not be looked up is not booked.
-    pub async fn standing(&self, id: PatientId) -> Result<Standing, Problem> {
-        let traceparent = current_trace().map(|trace| trace.traceparent().to_owned());
-        let answer = match timeout(self.patience, self.calls.call(Asked { id, traceparent })).await
-        {
+    pub async fn standing(&self, cause: &Cause, id: PatientId) -> Result<Standing, Problem> {
+        let asked = Asked { id, trace: cause.trace.clone() };
+        let answer = match timeout(self.patience, self.calls.call(asked)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(NotBatched::Conflicts(_) | NotBatched::Panicked)) => {
                 Err(Unavailable("the call was lost".to_owned()))
@@ -105,7 +105,7 @@ async fn ask(service: &ServiceClient, asked: Vec<Asked>) -> Vec<Result<Standing,
 async fn ask_for(service: &ServiceClient, asked: &Asked) -> Result<Standing, Unavailable> {
     // What of a patient matters here. The rest, names among it, is not even read.
     let path = format!("/patients/{}", asked.id);
-    match service.get::<PatientStanding>(&path, asked.traceparent.as_deref()).await? {
+    match service.get::<PatientStanding>(&path, asked.trace.as_deref()).await? {
         Found::Missing => Ok(Standing::Unknown),
         Found::Here(patient) if patient.id != asked.id => {
             Err(Unavailable("it answered with another patient".to_owned()))

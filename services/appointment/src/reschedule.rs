@@ -3,7 +3,7 @@
 use std::slice;
 
 use hospital_contracts::appointment::AppointmentRescheduled;
-use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, outbox, outcome::Outcome};
 use hospital_types::AppointmentId;
 
 use crate::{appointment::Appointment, own::Limits, refused::StepRefused, slot::Slot, step, store};
@@ -21,10 +21,11 @@ pub struct Reschedule {
 /// appointments that change places would otherwise wait for each other.
 pub async fn reschedule(
     tx: &mut Tx<StepRefused>,
+    cause: &Cause,
     cmd: &Reschedule,
 ) -> Outcome<Appointment, StepRefused> {
-    let appointment = step::locked(tx, cmd.id, cmd.seen_version).await?;
-    let moved = appointment.reschedule(cmd.slot, tx.actor(), tx.now())?;
+    let appointment = step::locked(tx, &cause.actor, cmd.id, cmd.seen_version).await?;
+    let moved = appointment.reschedule(cmd.slot, &cause.actor, tx.now())?;
     // What becomes no longer takes no more from others than before, however much that was.
     let longer = moved.slot.duration() > appointment.slot.duration();
     let own: Vec<_> =
@@ -35,9 +36,10 @@ pub async fn reschedule(
     store::insert_reservations(tx, slice::from_ref(&moved), StepRefused::SlotUnavailable);
     store::update_appointment(tx, &moved);
     store::count_own(tx, &own, StepRefused::TooMuch);
-    store::insert_step(tx, &moved, Some(appointment.status), None);
+    store::insert_step(tx, cause, &moved, Some(appointment.status), None);
     outbox::append(
         tx,
+        cause,
         &AppointmentRescheduled {
             facts: moved.facts(),
             previous_start: appointment.slot.start(),

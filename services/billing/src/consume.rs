@@ -6,6 +6,7 @@ use hospital_contracts::{
     appointment::{AppointmentBooked, AppointmentCancelled},
 };
 use hospital_kit::{
+    cause::Cause,
     db::Tx,
     inbox::{Consume, Poison},
     outcome::Outcome,
@@ -49,11 +50,12 @@ impl Consume for Billing {
                 if !crate::price::is_code(&facts.service_type) {
                     return Err(Poison::because("its service type is no code").into());
                 }
-                let (at, traceparent) = (event.time, event.traceparent.clone());
-                booked.push(Booked { facts, at: at.unwrap_or_else(|| tx.now()), traceparent });
+                let at = event.time.unwrap_or_else(|| tx.now());
+                booked.push(Booked { facts, at, cause: Cause::event(self.group(), event) });
             } else {
                 let told: AppointmentCancelled = event.payload().map_err(Poison::because)?;
-                cancelled.push((told.facts.appointment_id, event.traceparent.clone()));
+                let cause = Cause::event(self.group(), event);
+                cancelled.push((told.facts.appointment_id, cause));
             }
         }
         if !booked.is_empty() {

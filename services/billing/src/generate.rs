@@ -1,13 +1,11 @@
 //! Makes the bills of booked appointments: exactly one each, whatever is delivered how often.
 
-use std::collections::HashMap;
-
 use hospital_contracts::{
     appointment::AppointmentFacts,
     billing::{BillCancelled, BillGenerated, BillStatus},
 };
-use hospital_kit::{db::Tx, inbox::Poison, outbox, outcome::Outcome};
-use hospital_types::{AppointmentId, BillId, Currency, Money};
+use hospital_kit::{cause::Cause, db::Tx, inbox::Poison, outbox, outcome::Outcome};
+use hospital_types::{BillId, Currency, Money};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
@@ -16,11 +14,11 @@ use crate::{
     store::Pricing,
 };
 
-/// An appointment that was booked: when, and in which trace.
+/// An appointment that was booked, when, and the event that said so.
 pub(crate) struct Booked {
     pub(crate) facts: AppointmentFacts,
     pub(crate) at: Timestamp,
-    pub(crate) traceparent: Option<String>,
+    pub(crate) cause: Cause,
 }
 
 /// Makes a bill for each appointment that has none: issued at once where the price list had a price when it was booked, otherwise a
@@ -32,32 +30,33 @@ pub(crate) async fn generate(
     zone: &TimeZone,
 ) -> Outcome<(), Poison> {
     let pricing = store::pricing(tx, booked).await?;
-    let mut bills: Vec<Bill> = booked
+    let mut made: Vec<(Bill, &Cause)> = booked
         .iter()
         .zip(pricing)
         .filter(|(_, pricing)| !pricing.has_bill)
-        .map(|(booked, pricing)| bill(tx, &booked.facts, pricing, currency))
+        .map(|(one, pricing)| (bill(tx, &one.facts, pricing, currency), &one.cause))
         .collect();
     // Twice in one batch is once.
-    bills.sort_by_key(|bill| bill.appointment);
-    bills.dedup_by_key(|bill| bill.appointment);
+    made.sort_by_key(|(bill, _)| bill.appointment);
+    made.dedup_by_key(|(bill, _)| bill.appointment);
+    let (mut bills, causes): (Vec<Bill>, Vec<&Cause>) = made.into_iter().unzip();
     let issued = bills.iter_mut().filter(|bill| bill.issued_at.is_some()).collect::<Vec<_>>();
     let mut numbers = issue::numbers(tx, issued.len(), zone).await?;
     for bill in issued {
         bill.number = numbers.next();
     }
     store::insert_bills(tx, &bills);
-    let traces: HashMap<AppointmentId, &Option<String>> =
-        booked.iter().map(|one| (one.facts.appointment_id, &one.traceparent)).collect();
-    let traced = |bill: &Bill| traces.get(&bill.appointment).and_then(|trace| (*trace).clone());
-    let of = |status: fn(&Bill) -> bool| {
-        bills.iter().filter(move |bill| status(bill)).map(|bill| (bill.facts(), traced(bill)))
-    };
-    let generated = of(|b| b.issued_at.is_some()).map(|(facts, of)| (BillGenerated(facts), of));
-    outbox::append_all(tx, generated.collect());
-    let cancelled =
-        of(|b| b.status == BillStatus::Cancelled).map(|(facts, of)| (BillCancelled(facts), of));
-    outbox::append_all(tx, cancelled.collect());
+    let caused = || bills.iter().zip(causes.iter().copied());
+    let generated: Vec<_> = caused()
+        .filter(|(bill, _)| bill.issued_at.is_some())
+        .map(|(bill, cause)| (BillGenerated(bill.facts()), cause))
+        .collect();
+    outbox::append_all(tx, &generated);
+    let cancelled: Vec<_> = caused()
+        .filter(|(bill, _)| bill.status == BillStatus::Cancelled)
+        .map(|(bill, cause)| (BillCancelled(bill.facts()), cause))
+        .collect();
+    outbox::append_all(tx, &cancelled);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Issues a draft: from now on it is immutable and can be paid.
 
 use hospital_contracts::billing::{BillGenerated, BillStatus};
-use hospital_kit::{db::Tx, http::IfMatch, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, http::IfMatch, outbox, outcome::Outcome};
 use hospital_types::BillId;
 use jiff::tz::TimeZone;
 
@@ -13,6 +13,7 @@ use crate::{
 
 pub(crate) async fn issue(
     tx: &mut Tx<BillRefused>,
+    cause: &Cause,
     id: BillId,
     seen: IfMatch,
     zone: &TimeZone,
@@ -26,7 +27,7 @@ pub(crate) async fn issue(
     bill.issued_at = Some(tx.now());
     bill.status = if bill.total.is_zero() { BillStatus::Paid } else { BillStatus::Issued };
     store::update_issued(tx, &bill);
-    outbox::append(tx, &BillGenerated(bill.facts()));
+    outbox::append(tx, cause, &BillGenerated(bill.facts()));
     Ok(bill)
 }
 

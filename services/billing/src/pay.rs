@@ -2,7 +2,8 @@
 
 use hospital_contracts::billing::{PaymentMethod, PaymentStatus};
 use hospital_kit::{
-    db::{Tx, Unit},
+    cause::Cause,
+    db::Tx,
     http::Answer,
     idempotency::{Joint, Member},
     outcome::Outcome,
@@ -48,13 +49,13 @@ impl Pay {
 
 /// Cash, cheque and transfer settle at once: one flight, the bills' rows last, so that they are locked as briefly as can be. Payments of one
 /// bill change it once, by their sum.
-pub(crate) fn pay(tx: &mut Tx<PayRefused>, commands: &[(&Pay, &Unit)]) -> Vec<Payment> {
+pub(crate) fn pay(tx: &mut Tx<PayRefused>, commands: &[(&Pay, &Cause)]) -> Vec<Payment> {
     let payments: Vec<Payment> =
         commands.iter().map(|(cmd, _)| cmd.payment(tx, PaymentStatus::Succeeded)).collect();
     store::insert_payments(tx, &payments, None);
     store::add_paid(tx, &payments);
-    let units = commands.iter().map(|(_, unit)| *unit);
-    store::append_each_completed(tx, &payments.iter().zip(units).collect::<Vec<_>>());
+    let causes = commands.iter().map(|(_, cause)| *cause);
+    store::append_each_completed(tx, &payments.iter().zip(causes).collect::<Vec<_>>());
     payments
 }
 
@@ -90,7 +91,7 @@ impl Joint for Payments {
     }
 
     fn work(tx: &mut Tx<PayRefused>, members: &[Member<Pay>]) -> Outcome<Vec<Payment>, PayRefused> {
-        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.unit)).collect();
+        let commands: Vec<_> = members.iter().map(|m| (&m.cmd, &m.request.cause)).collect();
         Ok(pay(tx, &commands))
     }
 

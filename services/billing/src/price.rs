@@ -1,7 +1,7 @@
 //! The price list (docs/rules.md, B2).
 
 use hospital_contracts::billing::ServiceTypeView;
-use hospital_kit::{db::Tx, http::IfMatch, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, http::IfMatch, outcome::Outcome};
 use hospital_types::{Money, Refusal, RefusalKind};
 use jiff::Timestamp;
 
@@ -65,6 +65,7 @@ impl Refusal for PriceRefused {
 /// Sets what a kind of service is called and costs from now on; gives the entry with whether it is new.
 pub(crate) async fn set_price(
     tx: &mut Tx<PriceRefused>,
+    cause: &Cause,
     entry: &ServiceType,
     seen: IfMatch,
 ) -> Outcome<(ServiceType, bool), PriceRefused> {
@@ -74,5 +75,5 @@ pub(crate) async fn set_price(
             return Err(PriceRefused::Stale { version }.into());
         }
     }
-    store::put_service_type(tx, entry).await
+    store::put_service_type(tx, cause, entry).await
 }

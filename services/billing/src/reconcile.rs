@@ -3,7 +3,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use hospital_kit::{
-    db::{Db, Tx, scheduled},
+    cause::Cause,
+    db::{Db, Tx},
     outcome::{Broken, Failure, Outcome},
     service::Context,
 };
@@ -76,10 +77,12 @@ impl Reconciler {
             Ok(Err(_)) | Err(_) => (Settlement::Unknown, Some(self.after(due.checks))),
         };
         tracing::info!(payment = %payment.id, ?settlement, "asked the gateway again");
-        let unit = scheduled("payment.reconcile");
-        let work =
-            async move |tx: &mut Tx<Infallible>| settle(tx, payment.id, settlement, next).await;
-        let done: Outcome<Option<Payment>, Infallible> = self.db.write(unit, work).await;
+        let cause = Cause::system("payment.reconcile");
+        let work = async move |tx: &mut Tx<Infallible>| {
+            settle(tx, &cause, payment.id, settlement, next).await
+        };
+        let done: Outcome<Option<Payment>, Infallible> =
+            self.db.write("payment.reconcile", work).await;
         match done {
             Ok(_) => Ok(()),
             Err(Failure::Broken(broken)) => Err(broken),

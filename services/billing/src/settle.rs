@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use hospital_contracts::billing::PaymentStatus;
 use hospital_kit::{
+    cause::Cause,
     db::Tx,
     http::{Answer, IfMatch, Problem},
     idempotency,
@@ -20,6 +21,7 @@ use crate::{
 /// stays as it is. Gives the payment as it is now.
 pub(crate) async fn settle(
     tx: &mut Tx<Infallible>,
+    cause: &Cause,
     id: PaymentId,
     settlement: Settlement,
     next_check_s: Option<f64>,
@@ -49,9 +51,9 @@ pub(crate) async fn settle(
     match settlement {
         Settlement::Succeeded => {
             store::reserved_to_paid(tx, &payment, payment.amount);
-            store::append_completed(tx, &payment);
+            store::append_completed(tx, cause, &payment);
         }
-        Settlement::Failed(code) => fail(tx, &payment, code),
+        Settlement::Failed(code) => fail(tx, cause, &payment, code),
         Settlement::Unknown | Settlement::Conflicted(_) => {}
     }
     let asked = payment.asked.clone();
@@ -60,11 +62,11 @@ pub(crate) async fn settle(
 }
 
 /// Queues what the end of a payment that failed means for its bill, and its event.
-fn fail<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureCode) {
+fn fail<R>(tx: &mut Tx<R>, cause: &Cause, payment: &Payment, code: FailureCode) {
     store::release_reserved(tx, payment);
-    store::append_failed(tx, payment, code);
+    store::append_failed(tx, cause, payment, code);
     // The last thing that held the bill of a cancelled appointment open.
-    store::append_cancelled_if_closed(tx, payment.bill);
+    store::append_cancelled_if_closed(tx, cause, payment.bill);
 }
 
 /// What a person decided of a payment that is conflicted.
@@ -78,6 +80,7 @@ pub(crate) struct ByHand {
 /// back outside of the platform. The money held for it goes either way.
 pub(crate) async fn settle_by_hand(
     tx: &mut Tx<SettleRefused>,
+    cause: &Cause,
     id: PaymentId,
     seen: IfMatch,
     decided: &ByHand,
@@ -107,15 +110,15 @@ pub(crate) async fn settle_by_hand(
         store::reserved_to_paid(tx, &payment, asked)
             .refuse_on("bill_not_overpaid", SettleRefused::Overpayment)
             .refuse_on("bill_takes_payments", SettleRefused::NotPayable);
-        store::append_completed(tx, &payment);
+        store::append_completed(tx, cause, &payment);
     } else {
         let code = FailureCode::SettledAsFailed;
         payment.status = PaymentStatus::Failed;
         payment.failure = Some(code.as_str().to_owned());
         store::update_payment(tx, &payment, None);
-        fail(tx, &payment, code);
+        fail(tx, cause, &payment, code);
     }
-    store::insert_settlement(tx, &payment, asked, &decided.reason);
+    store::insert_settlement(tx, cause, &payment, asked, &decided.reason);
     Ok(payment)
 }
 

@@ -4,13 +4,13 @@ use std::{collections::HashMap, convert::Infallible};
 
 use hospital_contracts::notification::{NotificationKind, NotificationStatus};
 use hospital_kit::{
-    db::{Db, Tx, Unit},
+    db::{Db, Tx},
     inbox::Poison,
     outcome::{Broken, Failure, Outcome},
     sql,
 };
 use hospital_types::{
-    Actor, AppointmentId, BillId, Id, Kind, NotificationId, PatientId, PractitionerId, Sensitive,
+    AppointmentId, BillId, Id, Kind, NotificationId, PatientId, PractitionerId, Sensitive,
 };
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -339,10 +339,8 @@ pub(crate) async fn mark(
     let rows = if marks.is_empty() {
         db.read(dispatches).await?
     } else {
-        let unit =
-            Unit { name: "notification.mark", actor: Actor::system("sender"), traceparent: None };
         let done: Outcome<Vec<Row>, Infallible> = db
-            .write(unit, async |tx: &mut Tx<Infallible>| {
+            .write("notification.mark", async |tx: &mut Tx<Infallible>| {
                 for mark in marks {
                     mark_alone(tx, mark);
                 }

@@ -1,7 +1,7 @@
 //! Changes a patient: what is known of it, or whether it can be booked.
 
 use hospital_contracts::patient::{PatientFacts, PatientStatus, PatientUpdated};
-use hospital_kit::{db::Tx, http::IfMatch, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, http::IfMatch, outbox, outcome::Outcome};
 use hospital_types::{PatientId, Sensitive};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
 /// longer unidentified. Changing nothing changes nothing: no version, no event.
 pub(crate) async fn update(
     tx: &mut Tx<ChangeRefused>,
+    cause: &Cause,
     id: PatientId,
     seen: IfMatch,
     change: impl FnOnce(Demographics) -> Demographics,
@@ -35,13 +36,14 @@ pub(crate) async fn update(
     if after.identifiers != before.identifiers {
         store::replace_identifiers(tx, &patient);
     }
-    changed(tx, &mut patient, "demographics", None);
+    changed(tx, cause, &mut patient, "demographics", None);
     Ok(patient)
 }
 
 /// Makes a patient bookable or not.
 pub(crate) async fn set_status(
     tx: &mut Tx<ChangeRefused>,
+    cause: &Cause,
     id: PatientId,
     seen: IfMatch,
     to: PatientStatus,
@@ -56,7 +58,7 @@ pub(crate) async fn set_status(
         PatientStatus::Active => "reactivated",
         PatientStatus::Inactive => "deactivated",
     };
-    changed(tx, &mut patient, change, Some(reason));
+    changed(tx, cause, &mut patient, change, Some(reason));
     Ok(patient)
 }
 
@@ -74,6 +76,7 @@ async fn locked(
 
 fn changed(
     tx: &mut Tx<ChangeRefused>,
+    cause: &Cause,
     patient: &mut Patient,
     change: &'static str,
     reason: Option<&Sensitive<String>>,
@@ -81,8 +84,8 @@ fn changed(
     patient.version += 1;
     patient.updated_at = tx.now();
     store::update_version(tx, patient);
-    store::insert_history(tx, patient, change, reason);
+    store::insert_history(tx, cause, patient, change, reason);
     let facts =
         PatientFacts { patient_id: patient.id, version: patient.version, status: patient.status };
-    outbox::append(tx, &PatientUpdated(facts));
+    outbox::append(tx, cause, &PatientUpdated(facts));
 }

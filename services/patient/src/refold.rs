@@ -11,7 +11,7 @@ use std::{
 };
 
 use hospital_kit::{
-    db::{Db, Tx, scheduled},
+    db::{Db, Tx},
     outcome::{Failure, Outcome},
 };
 use hospital_types::PatientId;
@@ -74,7 +74,7 @@ async fn some(
     let work = async move |tx: &mut Tx<Infallible>| -> Outcome<_, Infallible> {
         store::fold_some(tx, after, AT_ONCE).await
     };
-    match db.write(scheduled("patient.fold"), work).await {
+    match db.write("patient.fold", work).await {
         Ok(last) => Ok(last),
         Err(Failure::Broken(broken)) => Err(broken),
         Err(Failure::Refused(never)) => match never {},

@@ -1,7 +1,7 @@
 //! Registers a patient.
 
 use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
-use hospital_kit::{db::Tx, outbox, outcome::Outcome};
+use hospital_kit::{cause::Cause, db::Tx, outbox, outcome::Outcome};
 use hospital_types::{PatientId, Sensitive};
 
 use crate::{
@@ -23,6 +23,7 @@ pub(crate) struct Register {
 /// nobody.
 pub(crate) async fn register(
     tx: &mut Tx<RegisterRefused>,
+    cause: &Cause,
     mut cmd: Register,
 ) -> Outcome<Patient, RegisterRefused> {
     if cmd.demographics.unidentified() {
@@ -39,9 +40,9 @@ pub(crate) async fn register(
         updated_at: tx.now(),
     };
     store::insert(tx, &patient);
-    store::insert_history(tx, &patient, "registered", None);
+    store::insert_history(tx, cause, &patient, "registered", None);
     let facts = PatientFacts { patient_id: patient.id, version: 1, status: patient.status };
-    outbox::append(tx, &PatientRegistered(facts));
+    outbox::append(tx, cause, &PatientRegistered(facts));
     Ok(patient)
 }
 

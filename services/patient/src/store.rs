@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use hospital_contracts::patient::{Address, Gender, Identifier, PatientStanding, PatientStatus};
 use hospital_kit::{
+    cause::Cause,
     db::{Db, Statement, Tx},
     outcome::{Broken, Outcome},
     sql,
@@ -193,17 +194,18 @@ fn insert_identifiers<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics, refuse
 
 pub(crate) fn insert_history<R>(
     tx: &mut Tx<R>,
+    cause: &Cause,
     patient: &Patient,
     change: &'static str,
     reason: Option<&Sensitive<String>>,
 ) {
-    let (now, actor) = (tx.now(), tx.actor().subject.clone());
+    let now = tx.now();
     tx.write(sql!(
         "INSERT INTO patient_history (patient_id, version, at, actor, change, reason) VALUES ($1, $2, $3, $4, $5, $6)",
         patient.id,
         patient.version,
         now,
-        actor,
+        cause.actor.subject.clone(),
         change,
         reason.map(|r| r.expose().clone()),
     ));

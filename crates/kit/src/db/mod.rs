@@ -14,14 +14,13 @@ use std::{
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::future::try_join_all;
-use hospital_types::Actor;
 use tokio::sync::Notify;
 use tokio_postgres::{NoTls, Row};
 use uuid::Uuid;
 
 pub use self::{
     error::{broken, is_unavailable},
-    tx::{Param, Statement, Tx, Unit, Written},
+    tx::{Param, Statement, Tx, Written},
 };
 use crate::{
     clock::Clock,
@@ -108,13 +107,14 @@ impl Db {
         self.pool.get().await.map_err(|e| Broken::unavailable("taking a database connection", e))
     }
 
-    /// The door for work that no request and no event asked for.
+    /// The transaction boundary of work that is neither a request's nor an event's. `name` is what it
+    /// is called in metrics and errors.
     pub async fn write<T, R>(
         &self,
-        unit: Unit,
+        name: &'static str,
         work: impl AsyncFnOnce(&mut Tx<R>) -> Outcome<T, R>,
     ) -> Outcome<T, R> {
-        let mut tx = self.begin(unit).await?;
+        let mut tx = self.begin(name).await?;
         match work(&mut tx).await {
             Ok(value) => tx.commit().await.map(|()| value),
             Err(failure) => {
@@ -125,9 +125,9 @@ impl Db {
     }
 
     /// Opens a unit of work. Only the doors do; nothing has been sent to the server yet.
-    pub(crate) async fn begin<R>(&self, unit: Unit) -> Result<Tx<R>, Broken> {
+    pub(crate) async fn begin<R>(&self, name: &'static str) -> Result<Tx<R>, Broken> {
         let connection = self.connection().await?;
-        Ok(Tx::new(connection, unit, self.clock.now(), self.clone()))
+        Ok(Tx::new(connection, name, self.clock.now(), self.clone()))
     }
 
     /// Whether a transaction was committed, by its number and an event of it. Waits while its session is still at work. The number
@@ -216,9 +216,4 @@ fn session_config(settings: &DbSettings) -> Result<tokio_postgres::Config, Broke
              -c plan_cache_mode=force_generic_plan"
         ));
     Ok(config)
-}
-
-/// The unit of work of scheduled tasks.
-pub fn scheduled(name: &'static str) -> Unit {
-    Unit { name, actor: Actor::system(name), traceparent: None }
 }

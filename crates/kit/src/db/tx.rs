@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use futures_util::future::{join_all, try_join_all};
-use hospital_types::Actor;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_postgres::{Row, types::ToSql};
@@ -37,16 +36,6 @@ macro_rules! sql {
     };
 }
 
-/// What a unit of work is called and for whom it works. Rows, spans and metrics carry the name.
-#[derive(Clone, Debug)]
-pub struct Unit {
-    /// Such as `appointment.book`.
-    pub name: &'static str,
-    pub actor: Actor,
-    /// The W3C trace that the work belongs to; its events carry it on.
-    pub traceparent: Option<String>,
-}
-
 const COMMIT: &str = "COMMIT";
 
 /// A unit of work. Writes wait in a queue and travel together, in one round trip, when something is read or at the end; the first
@@ -55,7 +44,7 @@ pub struct Tx<R> {
     connection: Option<Object>,
     queue: Vec<Statement>,
     refusals: Vec<(&'static str, R)>,
-    unit: Unit,
+    name: &'static str,
     now: Timestamp,
     db: Db,
     /// Where in the queue events are appended.
@@ -74,14 +63,14 @@ pub struct Tx<R> {
 }
 
 impl<R> Tx<R> {
-    pub(super) fn new(connection: Object, unit: Unit, now: Timestamp, db: Db) -> Self {
+    pub(super) fn new(connection: Object, name: &'static str, now: Timestamp, db: Db) -> Self {
         let mut queue = Vec::with_capacity(12);
         queue.push(Statement { sql: "BEGIN", values: Vec::new() });
         Self {
             connection: Some(connection),
             queue,
             refusals: Vec::new(),
-            unit,
+            name,
             now,
             db,
             events: Vec::new(),
@@ -100,12 +89,10 @@ impl<R> Tx<R> {
         self.now
     }
 
-    pub const fn unit(&self) -> &Unit {
-        &self.unit
-    }
-
-    pub const fn actor(&self) -> &Actor {
-        &self.unit.actor
+    /// What it is called, such as `appointment.book`, in events, metrics and errors. Whoever asked
+    /// for it is the [`Cause`](crate::cause::Cause) of each command in it.
+    pub const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// How many round trips it has taken so far.
@@ -199,7 +186,7 @@ impl<R> Tx<R> {
         }
         // Boxed, for it is rare: every unit of work would be so much larger by it.
         let (db, witness) = (self.db.clone(), self.witness.clone());
-        match Box::pin(became_of_it(db, self.unit.name, witness)).await {
+        match Box::pin(became_of_it(db, self.name, witness)).await {
             Some(true) => {
                 self.committed();
                 Ok(())
@@ -213,8 +200,7 @@ impl<R> Tx<R> {
     }
 
     fn committed(&mut self) {
-        metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "commit")
-            .increment(1);
+        metrics::counter!("db_units_total", "unit" => self.name, "end" => "commit").increment(1);
         if self.wake_relay {
             self.db.appended().notify_one();
         }
@@ -226,8 +212,7 @@ impl<R> Tx<R> {
 
     /// Rolls back. A connection goes back to the pool only out of its transaction.
     pub(crate) async fn abandon(&mut self) {
-        metrics::counter!("db_units_total", "unit" => self.unit.name, "end" => "rollback")
-            .increment(1);
+        metrics::counter!("db_units_total", "unit" => self.name, "end" => "rollback").increment(1);
         let Some(connection) = self.connection.take() else { return };
         // Taken out first and put back by dropping it: should this future be dropped, the connection is closed.
         if self.flights == 0 {
@@ -249,10 +234,10 @@ impl<R> Tx<R> {
         let connection = self.connection.as_ref().expect("held until commit or abandon");
         let prepared = try_join_all(queue.iter().map(|s| connection.prepare_cached(s.sql)))
             .await
-            .map_err(|e| Failure::Broken(broken(self.unit.name, e)))?;
+            .map_err(|e| Failure::Broken(broken(self.name, e)))?;
         if connection.is_closed() {
             let said = "the connection was closed before anything was sent";
-            return Err(Failure::Broken(Broken::unavailable(self.unit.name, said)));
+            return Err(Failure::Broken(Broken::unavailable(self.name, said)));
         }
         self.flights += 1;
         // Polled together, so tokio-postgres writes all of them before it waits for the first answer.
@@ -290,7 +275,7 @@ impl<R> Tx<R> {
         let violated = self.violated.as_deref().map(whole);
         match refusals.into_iter().find(|(name, _)| violated == Some(*name)) {
             Some((_, refused)) => Failure::Refused(refused),
-            None => Failure::Broken(broken(self.unit.name, error)),
+            None => Failure::Broken(broken(self.name, error)),
         }
     }
 }

@@ -9,8 +9,8 @@ use axum::{
 use hospital_types::{Actor, Id, Kind, Role, Roles};
 use sha2::{Digest, Sha256};
 
-use super::{Problem, current_trace};
-use crate::{auth::Authority, db::Unit, idempotency::Request};
+use super::Problem;
+use crate::{auth::Authority, cause::Cause, idempotency::Request};
 
 /// A set of roles that may do something. Asking for it in a handler's arguments is what authorises.
 pub trait Permission: Send + Sync + 'static {
@@ -43,7 +43,8 @@ impl Permission for AnyRole {
 
 /// The caller, who has one of the permission's roles.
 pub struct Allowed<P> {
-    pub actor: Actor,
+    /// The request's, with the caller as its actor.
+    pub cause: Cause,
     permission: PhantomData<fn() -> P>,
 }
 
@@ -51,7 +52,7 @@ impl<P> Deref for Allowed<P> {
     type Target = Actor;
 
     fn deref(&self) -> &Actor {
-        &self.actor
+        &self.cause.actor
     }
 }
 
@@ -68,7 +69,7 @@ impl<P: Permission, S: Sync> FromRequestParts<S> for Allowed<P> {
         if actor.roles == Roles::default() {
             return Err(Problem::new(403, "forbidden", "Your role may not do this."));
         }
-        Ok(Self { actor, permission: PhantomData })
+        Ok(Self { cause: Cause::request(actor), permission: PhantomData })
     }
 }
 
@@ -124,18 +125,15 @@ pub struct Keyed {
 }
 
 impl Keyed {
-    /// The request as the door for HTTP writes needs to know it. `body` is the fingerprint of its body.
-    pub fn request(&self, name: &'static str, actor: &Actor, body: [u8; 32]) -> Request {
+    /// The request as `idempotency` needs to know it. `body` is the fingerprint of its body.
+    pub fn request(&self, name: &'static str, cause: &Cause, body: [u8; 32]) -> Request {
         let mut hash = Sha256::new();
         hash.update(self.path.as_bytes());
         hash.update([0]);
         hash.update(body);
         Request {
-            unit: Unit {
-                name,
-                actor: actor.clone(),
-                traceparent: current_trace().map(|t| t.traceparent().to_owned()),
-            },
+            name,
+            cause: cause.clone(),
             key: self.key.clone(),
             route: self.route.clone(),
             fingerprint: hash.finalize().into(),

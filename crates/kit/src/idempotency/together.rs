@@ -8,14 +8,13 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hospital_types::Actor;
 use jiff::Timestamp;
 use tokio_postgres::types::Json;
 
 use super::{Explain, Found, Request, lock_of, look_back, once};
 use crate::{
     batcher::{Batcher, NotBatched},
-    db::{Db, Statement, Tx, Unit},
+    db::{Db, Statement, Tx},
     http::{Answer, Problem},
     outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
@@ -47,7 +46,8 @@ pub trait Joint: Send + Sync + 'static {
     /// Whether one of these would be refused because of the other, so that they are better not done together.
     fn clash(one: &Self::Cmd, other: &Self::Cmd) -> bool;
 
-    /// Queues the work of all members, in statements that take all of them at once. It is not asynchronous, so it cannot read.
+    /// Queues the work of all members, in statements that take all of them at once; each row names the cause of its own member. It is not
+    /// asynchronous, so it cannot read.
     ///
     /// What it waits for must be locked in one order, whoever the members are, or two flights could wait for each other.
     fn work(
@@ -100,7 +100,7 @@ impl<J: Joint> Together<J> {
 fn apart<J: Joint>(one: &Member<J::Cmd>, other: &Member<J::Cmd>) -> bool {
     let (a, b) = (&one.request, &other.request);
     let repeats = a.key.is_some()
-        && (&a.key, &a.unit.actor.subject, &a.route) == (&b.key, &b.unit.actor.subject, &b.route);
+        && (&a.key, &a.cause.actor.subject, &a.route) == (&b.key, &b.cause.actor.subject, &b.route);
     repeats || J::clash(&one.cmd, &other.cmd)
 }
 
@@ -157,8 +157,7 @@ enum NotDone {
 }
 
 async fn attempt<J: Joint>(db: &Db, members: &[Member<J::Cmd>]) -> Result<Vec<Answer>, NotDone> {
-    let unit = Unit { name: J::NAME, actor: Actor::system(J::NAME), traceparent: None };
-    let mut tx = db.begin::<J::Refused>(unit).await.map_err(NotDone::Away)?;
+    let mut tx = db.begin::<J::Refused>(J::NAME).await.map_err(NotDone::Away)?;
     // The claims come first and carry the answers, which the work makes.
     let claims = tx.queued();
     tx.write(sql!(""));
@@ -188,7 +187,7 @@ fn claim_all<C>(members: &[Member<C>], answers: &[Answer]) -> Statement {
     for (Member { request, .. }, answer) in members.iter().zip(answers) {
         let Some(key) = &request.key else { continue };
         let (status, head, body) = answer.to_stored();
-        callers.push(request.unit.actor.subject.clone());
+        callers.push(request.cause.actor.subject.clone());
         routes.push(request.route.clone());
         keys.push(key.clone());
         fingerprints.push(request.fingerprint.to_vec());

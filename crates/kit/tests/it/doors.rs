@@ -2,14 +2,15 @@
 
 use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
 use hospital_kit::{
-    db::{Db, Tx, Unit, scheduled},
+    cause::Cause,
+    db::{Db, Tx},
     http::{Answer, Problem},
     idempotency::{self, Explain, Request},
     outbox,
     outcome::{Failure, Outcome},
     sql,
 };
-use hospital_types::{Actor, PatientId, Refusal, RefusalKind};
+use hospital_types::{PatientId, Refusal, RefusalKind};
 use uuid::Uuid;
 
 use crate::support::schema;
@@ -53,7 +54,7 @@ async fn pay(tx: &mut Tx<PayRefused>, bill: Uuid, amount: i64) -> Outcome<i64, P
         amount
     ))
     .refuse_on("bill_not_overpaid", PayRefused::Overpaid);
-    outbox::append(tx, &event());
+    outbox::append(tx, &Cause::system("test"), &event());
     Ok(amount)
 }
 
@@ -65,7 +66,8 @@ async fn bill(db: &Db) -> Uuid {
 
 fn request(key: &str, body: u8) -> Request {
     Request {
-        unit: Unit { name: "test.pay", actor: Actor::system("test"), traceparent: None },
+        name: "test.pay",
+        cause: Cause::system("test"),
         key: Some(key.to_owned()),
         route: "POST /payments".to_owned(),
         fingerprint: [body; 32],
@@ -91,9 +93,8 @@ async fn work_that_reads_nothing_is_one_flight_and_a_read_adds_one() {
     let (_database, db) = schema().await;
     let bill = bill(&db).await;
     let mut flights = 0;
-    let unit = scheduled("test.pay");
     let done = db
-        .write(unit.clone(), async |tx| {
+        .write("test.pay", async |tx| {
             pay(tx, bill, 10).await?;
             flights = tx.flights();
             Ok(())
@@ -103,7 +104,7 @@ async fn work_that_reads_nothing_is_one_flight_and_a_read_adds_one() {
     assert_eq!(flights, 0, "nothing was sent before the end, so all of it went in one");
 
     let done: Outcome<(), PayRefused> = db
-        .write(unit, async |tx| {
+        .write("test.pay", async |tx| {
             tx.read(sql!("SELECT paid FROM bill WHERE id = $1 FOR UPDATE", bill)).await?;
             pay(tx, bill, 10).await?;
             flights = tx.flights();
@@ -167,10 +168,9 @@ async fn a_flight_is_one_round_trip_on_the_wire() {
 async fn constraints_refuse_at_once_or_at_the_commit_and_leave_nothing() {
     let (_database, db) = schema().await;
     let bill = bill(&db).await;
-    let unit = scheduled("test.pay");
-    let over = db.write(unit.clone(), async |tx| pay(tx, bill, 101).await).await;
+    let over = db.write("test.pay", async |tx| pay(tx, bill, 101).await).await;
     assert!(matches!(over, Err(Failure::Refused(PayRefused::Overpaid))));
-    let unknown = db.write(unit, async |tx| pay(tx, Uuid::from_u128(404), 1).await).await;
+    let unknown = db.write("test.pay", async |tx| pay(tx, Uuid::from_u128(404), 1).await).await;
     assert!(matches!(unknown, Err(Failure::Refused(PayRefused::BillUnknown))));
     assert_eq!((count(&db, "payment").await, count(&db, "outbox").await), (0, 0));
 }
@@ -234,7 +234,7 @@ async fn while_the_first_runs_a_repetition_is_told_to_come_again() {
 
     let answer = Answer::problem(Problem::new(402, "payment-declined", "No."));
     let stored: Outcome<(), PayRefused> = db
-        .write(scheduled("test.settle"), async |tx| {
+        .write("test.settle", async |tx| {
             idempotency::remember(tx, "system:test", "POST /payments", "k", &answer);
             Ok(())
         })
@@ -247,7 +247,7 @@ async fn while_the_first_runs_a_repetition_is_told_to_come_again() {
 async fn a_unit_of_work_that_is_dropped_half_way_leaves_no_open_transaction() {
     let (database, db) = schema().await;
     let bill = bill(&db).await;
-    let work = db.write(scheduled("test.pay"), async |tx: &mut Tx<PayRefused>| {
+    let work = db.write("test.pay", async |tx: &mut Tx<PayRefused>| {
         tx.read(sql!("SELECT 1 FROM bill WHERE id = $1 FOR UPDATE", bill)).await?;
         std::future::pending::<()>().await;
         Ok(())

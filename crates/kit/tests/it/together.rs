@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus};
 use hospital_kit::{
-    db::{Db, Tx, Unit},
+    cause::Cause,
+    db::{Db, Tx},
     http::Answer,
     idempotency::{Explain, Joint, Member, Request, Together},
+    outbox,
     outcome::Outcome,
     sql,
 };
-use hospital_types::{Actor, Refusal, RefusalKind};
+use hospital_types::{Actor, PatientId, Refusal, RefusalKind};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -84,6 +87,8 @@ impl Joint for Paying {
             amounts
         ))
         .refuse_on("bill_not_overpaid", PayRefused::Overpaid);
+        let events: Vec<_> = members.iter().map(|one| (event(), &one.request.cause)).collect();
+        outbox::append_all(tx, &events);
         Ok(members.iter().map(|member| member.cmd.amount).collect())
     }
 
@@ -92,9 +97,18 @@ impl Joint for Paying {
     }
 }
 
+fn event() -> PatientRegistered {
+    PatientRegistered(PatientFacts {
+        patient_id: PatientId::new(),
+        version: 1,
+        status: PatientStatus::Active,
+    })
+}
+
 fn request(key: Option<&str>) -> Request {
     Request {
-        unit: Unit { name: "test.pay", actor: Actor::system("test"), traceparent: None },
+        name: "test.pay",
+        cause: Cause::system("test"),
         key: key.map(ToOwned::to_owned),
         route: "POST /payments".to_owned(),
         fingerprint: [1; 32],
@@ -302,10 +316,42 @@ async fn a_refusal_that_is_found_out_together_has_the_trace_of_its_request_and_i
     let (bill, together) = (bill(&db, 1).await, Together::<Paying>::new(&db));
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let mut request = request(Some("k"));
-    request.unit.traceparent = Some(format!("00-{trace}-00f067aa0ba902b7-01"));
+    request.cause.trace = Some(format!("00-{trace}-00f067aa0ba902b7-01"));
     let first = together.once(request.clone(), Pay { bill, amount: 101 }).await;
     let told: serde_json::Value = serde_json::from_slice(first.body()).unwrap();
     assert_eq!((first.status(), &told["traceId"]), (409, &trace.into()), "{told}");
     let again = together.once(request, Pay { bill, amount: 101 }).await;
     assert_eq!((again.status(), again.body()), (409, first.body()));
+}
+
+#[tokio::test]
+async fn what_commands_of_several_callers_write_together_names_the_caller_and_the_trace_of_each() {
+    let (_database, db) = schema().await;
+    let (bill, together) = (bill(&db, 1).await, Together::<Paying>::new(&db));
+    let callers: Vec<Cause> = ["anna", "ben", "anna", "cleo"]
+        .into_iter()
+        .zip(1..)
+        .map(|(name, n)| Cause {
+            actor: Actor { subject: name.to_owned(), ..Actor::system("test") },
+            on_behalf_of: None,
+            trace: Some(format!("00-{n:032x}-00f067aa0ba902b7-01")),
+        })
+        .collect();
+    let calls = callers.iter().zip(1..).map(|(cause, n)| {
+        let key = format!("key-{n}");
+        let request = Request { cause: cause.clone(), ..request(Some(&key)) };
+        together.once(request, Pay { bill, amount: n })
+    });
+    assert_eq!(statuses(&join_all(calls).await), BTreeMap::from([(201, 4)]));
+    assert_eq!(transactions(&db).await, 1);
+    let told = db.read(sql!("SELECT actor, traceparent, unit FROM outbox ORDER BY traceparent"));
+    let kept = db.read(sql!("SELECT caller FROM idempotency ORDER BY key"));
+    let (told, kept) = (told.await.unwrap(), kept.await.unwrap());
+    assert_eq!((told.len(), kept.len()), (4, 4));
+    for ((told, kept), cause) in told.iter().zip(&kept).zip(&callers) {
+        let name = cause.actor.subject.as_str();
+        assert_eq!((told.get::<_, &str>(0), kept.get::<_, &str>(0)), (name, name));
+        assert_eq!(told.get::<_, Option<String>>(1), cause.trace);
+        assert_eq!(told.get::<_, &str>(2), "test.pay", "the transaction's name is apart");
+    }
 }

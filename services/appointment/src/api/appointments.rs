@@ -1,13 +1,14 @@
 use axum::extract::State;
 use hospital_contracts::{appointment::AppointmentView, patient::Identifier};
 use hospital_kit::{
+    cause::Cause,
     http::{
         Allowed, Answer, Body, CreateProblems, IdempotencyKey, PathId, Problem, ReadProblems,
         not_null,
     },
     idempotency,
 };
-use hospital_types::{Actor, Appointment, Faults, Role, Sensitive, text};
+use hospital_types::{Appointment, Faults, Role, Sensitive, text};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -113,8 +114,8 @@ pub(super) async fn book(
     }
     let mut cmd = given.command()?;
     cmd.own = app.own(&who);
-    let request = key.request("appointment.book", &who, body.fingerprint());
-    match app.standing(&who, &cmd).await {
+    let request = key.request("appointment.book", &who.cause, body.fingerprint());
+    match app.standing(&who.cause, &cmd).await {
         Ok(standing) => cmd.standing = standing,
         Err(problem) => return Ok(idempotency::stored_or(&app.db, &request, problem).await),
     }
@@ -127,11 +128,11 @@ pub(super) async fn book(
 
 impl App {
     /// Whether the patient can be booked. To a patient, others are unknown without asking.
-    async fn standing(&self, who: &Actor, cmd: &Book) -> Result<Standing, Problem> {
-        if !who.may_see(cmd.patient) {
+    async fn standing(&self, cause: &Cause, cmd: &Book) -> Result<Standing, Problem> {
+        if !cause.actor.may_see(cmd.patient) {
             return Ok(Standing::Unknown);
         }
-        self.patients.standing(cmd.patient).await
+        self.patients.standing(cause, cmd.patient).await
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn register(
     body: Body<PractitionerBody>,
 ) -> Result<Answer, Problem> {
     let cmd = body.parse()?.command()?;
-    let request = key.request("practitioner.register", &who, body.fingerprint());
+    let request = key.request("practitioner.register", &who.cause, body.fingerprint());
     let created = |view: &PractitionerView| {
         Answer::created(format!("/practitioners/{}", view.id), view.version, view)
     };

@@ -81,8 +81,9 @@ pub(super) async fn cancel(
         Ok(cmd) => cmd,
         Err(fault) => return Err(app.unless_missing(&who, id, fault).await),
     };
-    let request = key.request("appointment.cancel", &who, body.fingerprint());
-    let work = async move |tx: &mut _| cancel_appointment(tx, &cmd).await;
+    let request = key.request("appointment.cancel", &who.cause, body.fingerprint());
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut _| cancel_appointment(tx, &cause, &cmd).await;
     Ok(idempotency::once(&app.db, request, changed(&who), work).await)
 }
 
@@ -131,8 +132,9 @@ pub(super) async fn reschedule(
         Ok(cmd) => cmd,
         Err(fault) => return Err(app.unless_missing(&who, id, fault).await),
     };
-    let request = key.request("appointment.reschedule", &who, body.fingerprint());
-    let work = async move |tx: &mut _| reschedule_appointment(tx, &cmd).await;
+    let request = key.request("appointment.reschedule", &who.cause, body.fingerprint());
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut _| reschedule_appointment(tx, &cause, &cmd).await;
     Ok(idempotency::once(&app.db, request, changed(&who), work).await)
 }
 
@@ -159,8 +161,9 @@ macro_rules! visit_step {
                 return Err(app.unless_missing(&who, id, fault).await);
             }
             let cmd = Advance { id, seen_version: seen, visit: $visit, zone: app.zone.clone() };
-            let request = key.request($unit, &who, body.fingerprint());
-            let work = async move |tx: &mut _| advance(tx, &cmd).await;
+            let request = key.request($unit, &who.cause, body.fingerprint());
+            let cause = who.cause.clone();
+            let work = async move |tx: &mut _| advance(tx, &cause, &cmd).await;
             Ok(idempotency::once(&app.db, request, changed(&who), work).await)
         }
     };

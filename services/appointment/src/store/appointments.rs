@@ -3,6 +3,7 @@ use hospital_contracts::appointment::{
 };
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
+    cause::Cause,
     db::{Db, Tx},
     outcome::{Broken, Outcome},
     sql,
@@ -28,18 +29,18 @@ pub fn delete_reservations<R>(tx: &mut Tx<R>, appointment: &Appointment) {
 /// One step of the history, with the appointment as it is after it.
 pub fn insert_step<R>(
     tx: &mut Tx<R>,
+    cause: &Cause,
     after: &Appointment,
     from: Option<AppointmentStatus>,
     reason: Option<&Sensitive<String>>,
 ) {
-    let actor = tx.actor().subject.clone();
     tx.write(sql!(
         "INSERT INTO history (appointment_id, version, at, actor, from_status, to_status, starts_at, ends_at, reason)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         after.id,
         after.version,
         after.updated_at,
-        actor,
+        cause.actor.subject.clone(),
         from.map(AppointmentStatus::as_str),
         after.status.as_str(),
         after.slot.start(),

@@ -2,10 +2,7 @@
 
 use hospital_contracts::appointment::AppointmentStatus;
 use hospital_contracts::patient::Identifier;
-use hospital_kit::{
-    db::{Tx, Unit},
-    sql,
-};
+use hospital_kit::{cause::Cause, db::Tx, sql};
 use hospital_types::{AppointmentId, PatientId, Sensitive};
 use uuid::Uuid;
 
@@ -175,7 +172,7 @@ pub fn insert_reservations<R>(
 }
 
 /// The first step of the history of appointments, each with who booked it.
-pub fn insert_first_steps<R>(tx: &mut Tx<R>, booked: &[(&Appointment, &Unit)]) {
+pub fn insert_first_steps<R>(tx: &mut Tx<R>, booked: &[(&Appointment, &Cause)]) {
     let now = tx.now();
     tx.write(sql!(
         "INSERT INTO history (appointment_id, version, at, actor, to_status, starts_at, ends_at)
@@ -184,7 +181,7 @@ pub fn insert_first_steps<R>(tx: &mut Tx<R>, booked: &[(&Appointment, &Unit)]) {
               AS b (id, version, actor, starts_at, ends_at)",
         each(booked, |(a, _)| a.id),
         each(booked, |(a, _)| a.version),
-        each(booked, |(_, unit)| unit.actor.subject.clone()),
+        each(booked, |(_, cause)| cause.actor.subject.clone()),
         each(booked, |(a, _)| a.slot.start()),
         each(booked, |(a, _)| a.slot.end()),
         now,

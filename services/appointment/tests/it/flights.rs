@@ -9,7 +9,7 @@ use hospital_appointment::{
     slot::Slot,
 };
 use hospital_contracts::appointment::CancelledBy;
-use hospital_kit::db::{Tx, scheduled};
+use hospital_kit::{cause::Cause, db::Tx};
 use hospital_types::{PatientId, PractitionerId, Sensitive};
 use jiff::{ToSpan, tz::TimeZone};
 
@@ -33,11 +33,11 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
         identifiers: Vec::new(),
         own: Some(Limits { bookings_max: 20, hours_max: 24 }),
     };
+    let cause = Cause::system("test");
     let (booked, flights) = desk
         .db
-        .write(scheduled("test"), async |tx: &mut Tx<BookingRefused>| {
-            let unit = tx.unit().clone();
-            let booked = book(tx, &[(&cmd, &unit)]).pop().unwrap();
+        .write("test", async |tx: &mut Tx<BookingRefused>| {
+            let booked = book(tx, &[(&cmd, &cause)]).pop().unwrap();
             Ok((booked, tx.flights()))
         })
         .await
@@ -47,10 +47,10 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
 
     let (_, flights) = desk
         .db
-        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+        .write("test", async |tx: &mut Tx<StepRefused>| {
             let slot = Slot::stored(at("11:00"), at("12:00"));
             let cmd = Reschedule { id, seen_version: None, slot, own: cmd.own };
-            let moved = reschedule(tx, &cmd).await?;
+            let moved = reschedule(tx, &cause, &cmd).await?;
             Ok((moved, tx.flights()))
         })
         .await
@@ -59,10 +59,10 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
 
     let (_, flights) = desk
         .db
-        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+        .write("test", async |tx: &mut Tx<StepRefused>| {
             let zone = TimeZone::UTC;
             let cmd = Advance { id, seen_version: None, visit: Visit::Arrive, zone };
-            Ok((advance(tx, &cmd).await?, tx.flights()))
+            Ok((advance(tx, &cause, &cmd).await?, tx.flights()))
         })
         .await
         .unwrap();
@@ -70,10 +70,10 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
 
     let (cancelled, flights) = desk
         .db
-        .write(scheduled("test"), async |tx: &mut Tx<StepRefused>| {
+        .write("test", async |tx: &mut Tx<StepRefused>| {
             let reason = Sensitive::new("left".to_owned());
             let cmd = Cancel { id, seen_version: None, by: CancelledBy::Patient, reason };
-            Ok((cancel(tx, &cmd).await?, tx.flights()))
+            Ok((cancel(tx, &cause, &cmd).await?, tx.flights()))
         })
         .await
         .unwrap();

@@ -1,13 +1,14 @@
-//! Whose trace an event carries.
+//! Whose trace an event carries, and whom it names.
 
 use futures_util::future::join_all;
 use hospital_kit::sql;
+use hospital_types::Role;
 use jiff::ToSpan;
 
 use crate::desk::{Desk, at};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bookings_that_are_done_together_keep_their_own_traces() {
+async fn bookings_that_are_done_together_keep_their_own_callers_and_traces() {
     let desk = Desk::open().await;
     let practitioner = desk.practitioner().await;
     let bookings = (0..24_i64).map(|n| {
@@ -18,16 +19,22 @@ async fn bookings_that_are_done_together_keep_their_own_traces() {
             at("00:00") + (n * 10).minutes(),
             10,
         );
+        let role = if n % 2 == 0 { Role::FrontDesk } else { Role::Admin };
         async move {
             let header = format!("00-{trace}-00f067aa0ba902b7-01");
-            (trace, desk.post("/appointments").trace(&header).body(&body).send().await)
+            let request = desk.post("/appointments").role(role).trace(&header).body(&body);
+            (role, trace, request.send().await)
         }
     });
-    for (trace, reply) in join_all(bookings).await {
+    for (role, trace, reply) in join_all(bookings).await {
         assert_eq!(reply.status, 201, "{}", reply.body);
         let id: hospital_types::AppointmentId = reply.id().parse().unwrap();
-        let rows = desk.db.read(sql!("SELECT traceparent FROM outbox WHERE aggregate = $1", id));
-        let carried: String = rows.await.unwrap()[0].get(0);
+        let sql = "SELECT o.traceparent, o.actor, h.actor FROM outbox o
+                   JOIN history h ON h.appointment_id = o.aggregate WHERE o.aggregate = $1";
+        let rows = desk.db.read(sql!(sql, id)).await.unwrap();
+        let (carried, told, kept): (String, String, String) =
+            (rows[0].get(0), rows[0].get(1), rows[0].get(2));
         assert_eq!(carried[3..35], trace);
+        assert_eq!((told.as_str(), kept.as_str()), (role.as_str(), role.as_str()));
     }
 }

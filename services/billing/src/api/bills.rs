@@ -187,7 +187,7 @@ pub(super) async fn add(
         Ok(lines) => lines,
         Err(problem) => return Err(app.malformed(id, problem).await),
     };
-    let request = key.request("bill.add-lines", &who, body.fingerprint());
+    let request = key.request("bill.add-lines", &who.cause, body.fingerprint());
     let work = async move |tx: &mut _| add_lines(tx, id, seen, lines).await;
     Ok(idempotency::once(&app.db, request, changed, work).await)
 }
@@ -209,8 +209,9 @@ pub(super) async fn issue(
     if let Err(problem) = body.parse() {
         return Err(app.malformed(id, problem).await);
     }
-    let request = key.request("bill.issue", &who, body.fingerprint());
+    let request = key.request("bill.issue", &who.cause, body.fingerprint());
     let zone = app.zone.clone();
-    let work = async move |tx: &mut _| issue_bill(tx, id, seen, &zone).await;
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut _| issue_bill(tx, &cause, id, seen, &zone).await;
     Ok(idempotency::once(&app.db, request, changed, work).await)
 }

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use axum::extract::State;
 use hospital_contracts::billing::{BillStatus, PaymentMethod, PaymentStatus, PaymentView};
 use hospital_kit::{
-    db::{Db, Tx, Unit},
+    db::{Db, Tx},
     http::{
         Allowed, Answer, Body, CreateProblems, Cursor, IdempotencyKey, IfMatch, Keyed, Limit,
         ListProblems, Page, PathId, Problem, Query, ReadProblems, RequiredIdempotencyKey,
@@ -154,7 +154,7 @@ pub(super) async fn pay(
         return Err(problem.fault("/amount/amount", "must be a string or a number"));
     }
     let cmd = given.command(&who, &key)?;
-    let request = key.request("payment.take", &who, body.fingerprint());
+    let request = key.request("payment.take", &who.cause, body.fingerprint());
     app.may_pay(&who, &cmd).await?;
     if let Some(token) = cmd.card_token.clone() {
         return Ok(app.pay_by_card(request, cmd, &token).await);
@@ -183,7 +183,7 @@ impl App {
 
     /// Reserves, asks the gateway outside of any transaction, settles.
     async fn pay_by_card(&self, request: Request, cmd: Pay, token: &str) -> Answer {
-        let unit = request.unit.clone();
+        let cause = request.cause.clone();
         // Should this process die, the reconciler finds the payment after this time.
         let check_after_s = self.gateway_timeout.as_secs_f64() + 3.0;
         let work = async move |tx: &mut _| reserve(tx, cmd, check_after_s).await;
@@ -199,11 +199,11 @@ impl App {
             Ok(Ok(Charge::Failed(code))) => (Settlement::Failed(code), None),
             Ok(Err(_)) | Err(_) => (Settlement::Unknown, Some(self.reconcile_after_s)),
         };
-        let unit = Unit { name: "payment.settle", ..unit };
         let work = async move |tx: &mut Tx<Infallible>| {
-            settle(tx, payment.id, settlement, next_check_s).await
+            settle(tx, &cause, payment.id, settlement, next_check_s).await
         };
-        let settled: Outcome<Option<Payment>, Infallible> = self.db.write(unit, work).await;
+        let settled: Outcome<Option<Payment>, Infallible> =
+            self.db.write("payment.settle", work).await;
         match settled {
             Ok(Some(payment)) => answer(&payment),
             Ok(None) => Answer::problem(Problem::not_found()),
@@ -288,8 +288,9 @@ pub(super) async fn settle_conflicted(
             return Err(if found.is_some() { problem } else { Problem::not_found() });
         }
     };
-    let request = key.request("payment.settle-by-hand", &who, body.fingerprint());
-    let work = async move |tx: &mut _| settle_by_hand(tx, id, seen, &decided).await;
+    let request = key.request("payment.settle-by-hand", &who.cause, body.fingerprint());
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut _| settle_by_hand(tx, &cause, id, seen, &decided).await;
     let settled = |payment: &Payment| Answer::ok(payment.version, &payment.view());
     Ok(idempotency::once(&app.db, request, settled, work).await)
 }

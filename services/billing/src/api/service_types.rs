@@ -1,10 +1,10 @@
 use axum::extract::{Path, State};
 use hospital_contracts::billing::ServiceTypeView;
 use hospital_kit::{
-    db::{Tx, Unit},
+    db::Tx,
     http::{
         Allowed, Answer, Body, Cursor, IfMatch, Limit, ListProblems, Page, Problem, Query, Staff,
-        StepProblems, current_trace, not_null,
+        StepProblems, not_null,
     },
 };
 use hospital_types::{Faults, MoneyInput, text};
@@ -60,13 +60,9 @@ pub(super) async fn put(
     let name = faults.finish(name)?;
     let created_at = app.clock.now();
     let entry = ServiceType { code, name, price: price.flatten(), version: 1, created_at };
-    let unit = Unit {
-        name: "service-type.put",
-        actor: who.actor.clone(),
-        traceparent: current_trace().map(|t| t.traceparent().to_owned()),
-    };
-    let work = async move |tx: &mut Tx<_>| set_price(tx, &entry, seen).await;
-    let (entry, is_new) = app.db.write(unit, work).await?;
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut Tx<_>| set_price(tx, &cause, &entry, seen).await;
+    let (entry, is_new) = app.db.write("service-type.put", work).await?;
     let location = format!("/service-types/{}", entry.code);
     Ok(if is_new {
         Answer::created(location, entry.version, &entry.view())

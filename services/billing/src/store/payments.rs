@@ -6,7 +6,8 @@ use hospital_contracts::billing::{
 };
 use hospital_kit::{
     append_each_from, append_from,
-    db::{Db, Tx, Unit, Written},
+    cause::Cause,
+    db::{Db, Tx, Written},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -140,8 +141,14 @@ pub(crate) fn reserved_to_paid<'a, R>(
 }
 
 /// Queues the record of how and why a person settled a payment.
-pub(crate) fn insert_settlement<R>(tx: &mut Tx<R>, payment: &Payment, asked: Money, reason: &str) {
-    let (actor, now) = (tx.actor().subject.clone(), tx.now());
+pub(crate) fn insert_settlement<R>(
+    tx: &mut Tx<R>,
+    cause: &Cause,
+    payment: &Payment,
+    asked: Money,
+    reason: &str,
+) {
+    let now = tx.now();
     tx.write(sql!(
         "INSERT INTO payment_settlement (payment_id, outcome, asked, reason, actor, at)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -149,7 +156,7 @@ pub(crate) fn insert_settlement<R>(tx: &mut Tx<R>, payment: &Payment, asked: Mon
         payment.status.as_str(),
         asked.minor(),
         reason.to_owned(),
-        actor,
+        cause.actor.subject.clone(),
         now,
     ));
 }
@@ -181,10 +188,10 @@ fn facts(payment: &Payment) -> PaymentFacts {
 }
 
 /// Queues `payment.completed` for each of several payments: each tells of its bill as that payment left it, in the order of the payments.
-pub(crate) fn append_each_completed<R>(tx: &mut Tx<R>, paid: &[(&Payment, &Unit)]) {
+pub(crate) fn append_each_completed<R>(tx: &mut Tx<R>, paid: &[(&Payment, &Cause)]) {
     let events: Vec<_> =
-        paid.iter().map(|(payment, unit)| (PaymentCompleted(facts(payment)), *unit)).collect();
-    let later = |(place, (payment, _)): (usize, &(&Payment, &Unit))| {
+        paid.iter().map(|(payment, cause)| (PaymentCompleted(facts(payment)), *cause)).collect();
+    let later = |(place, (payment, _)): (usize, &(&Payment, &Cause))| {
         let rest = paid.iter().skip(place + 1).filter(|(other, _)| other.bill == payment.bill);
         rest.map(|(other, _)| other.amount.minor()).sum::<i64>()
     };
@@ -200,9 +207,10 @@ pub(crate) fn append_each_completed<R>(tx: &mut Tx<R>, paid: &[(&Payment, &Unit)
     );
 }
 
-pub(crate) fn append_completed<R>(tx: &mut Tx<R>, payment: &Payment) {
+pub(crate) fn append_completed<R>(tx: &mut Tx<R>, cause: &Cause, payment: &Payment) {
     append_from!(
         tx,
+        cause,
         &PaymentCompleted(facts(payment)),
         members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
                       'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
@@ -213,9 +221,15 @@ pub(crate) fn append_completed<R>(tx: &mut Tx<R>, payment: &Payment) {
     );
 }
 
-pub(crate) fn append_failed<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureCode) {
+pub(crate) fn append_failed<R>(
+    tx: &mut Tx<R>,
+    cause: &Cause,
+    payment: &Payment,
+    code: FailureCode,
+) {
     append_from!(
         tx,
+        cause,
         &PaymentFailed { facts: facts(payment), code: code.as_str().to_owned() },
         members: "jsonb_build_object('version', b.version, 'appointmentId', b.appointment_id, 'patientId', b.patient_id,
                       'backDated', b.back_dated, 'outstanding', jsonb_build_object('amount',
@@ -227,7 +241,7 @@ pub(crate) fn append_failed<R>(tx: &mut Tx<R>, payment: &Payment, code: FailureC
 }
 
 /// Queues `bill.cancelled`, if that is what the bill has become.
-pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, bill: BillId) {
+pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, cause: &Cause, bill: BillId) {
     let facts = BillFacts {
         bill_id: bill,
         version: 0,
@@ -239,6 +253,7 @@ pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, bill: BillId) {
     };
     append_from!(
         tx,
+        cause,
         &BillCancelled(facts),
         members: "jsonb_build_object('version', b.version, 'number', b.number, 'appointmentId', b.appointment_id,
                       'patientId', b.patient_id, 'backDated', b.back_dated,

@@ -1,4 +1,5 @@
 use hospital_kit::{
+    cause::Cause,
     db::{Db, Tx},
     inbox::Poison,
     outcome::{Broken, Outcome},
@@ -74,9 +75,10 @@ pub(crate) async fn lock_service_type(
 /// history, with the actor that it is told here.
 pub(crate) async fn put_service_type(
     tx: &mut Tx<PriceRefused>,
+    cause: &Cause,
     entry: &ServiceType,
 ) -> Outcome<(ServiceType, bool), PriceRefused> {
-    let actor = tx.actor().subject.clone();
+    let actor = cause.actor.subject.clone();
     tx.write(sql!("SELECT set_config('hospital.actor', $1, true)", actor));
     let rows = tx
         .read(sql!(

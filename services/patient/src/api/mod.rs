@@ -12,7 +12,7 @@ use hospital_kit::{
     db::Db,
     http::{
         Allowed, Answer, Body, CreateProblems, FrontDesk, IdempotencyKey, IfMatch, PatchBody,
-        PathId, Permission, Problem, ReadProblems, Staff, StepProblems, with_docs,
+        PathId, Permission, Problem, ReadProblems, StepProblems, with_docs,
     },
     idempotency,
     service::Context,
@@ -127,9 +127,10 @@ async fn register(
     body: Body<RegisterBody>,
 ) -> Result<Answer, Problem> {
     let cmd = body.parse()?.command(app.today(), app.country)?;
-    let request = key.request("patient.register", &who, body.fingerprint());
+    let request = key.request("patient.register", &who.cause, body.fingerprint());
     let created = |p: &Patient| Answer::created(location(p), p.version, &p.view());
-    let work = async move |tx: &mut _| register_patient(tx, cmd).await;
+    let cause = who.cause.clone();
+    let work = async move |tx: &mut _| register_patient(tx, &cause, cmd).await;
     Ok(idempotency::once(&app.db, request, created, work).await)
 }
 
@@ -175,8 +176,10 @@ async fn update(
         Ok(patch) => patch,
         Err(problem) => return Err(app.malformed(id, problem).await),
     };
-    let request = key.request("patient.update", &who, body.fingerprint());
-    let work = async move |tx: &mut _| change::update(tx, id, seen, |d| patch.apply(d)).await;
+    let request = key.request("patient.update", &who.cause, body.fingerprint());
+    let cause = who.cause.clone();
+    let work =
+        async move |tx: &mut _| change::update(tx, &cause, id, seen, |d| patch.apply(d)).await;
     Ok(idempotency::once(&app.db, request, changed, work).await)
 }
 
@@ -204,7 +207,7 @@ async fn deactivate(
     seen: IfMatch,
     body: Body<ReasonBody>,
 ) -> Result<Answer, Problem> {
-    let request = key.request("patient.deactivate", &who, body.fingerprint());
+    let request = key.request("patient.deactivate", &who.cause, body.fingerprint());
     set_status(&app, request, id, seen, PatientStatus::Inactive, &body).await
 }
 
@@ -224,7 +227,7 @@ async fn reactivate(
     seen: IfMatch,
     body: Body<ReasonBody>,
 ) -> Result<Answer, Problem> {
-    let request = key.request("patient.reactivate", &who, body.fingerprint());
+    let request = key.request("patient.reactivate", &who.cause, body.fingerprint());
     set_status(&app, request, id, seen, PatientStatus::Active, &body).await
 }
 
@@ -244,6 +247,7 @@ async fn set_status(
         Ok(reason) => reason,
         Err(problem) => return Err(app.malformed(id, problem).await),
     };
-    let work = async move |tx: &mut _| change::set_status(tx, id, seen, to, &reason).await;
+    let cause = request.cause.clone();
+    let work = async move |tx: &mut _| change::set_status(tx, &cause, id, seen, to, &reason).await;
     Ok(idempotency::once(&app.db, request, changed, work).await)
 }
