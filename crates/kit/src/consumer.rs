@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bus::{BusError, Consumer, Received, SharedBus},
     db::Db,
-    dead_letter::{self, BuryError, Cause, ONLY_FOR},
+    dead_letter::{self, BuryError, Failed, ONLY_FOR},
     inbox::{self, Arrival, Consume, Poison},
     outcome::{BrokenKind, Failure},
 };
@@ -149,8 +149,8 @@ impl Member<'_> {
                 Ok(event) => events.push(Arrival { event, record }),
                 Err(e) => {
                     let reason = &e.to_string();
-                    let cause = Cause { reason, attempts: 1, first_at, letter: None };
-                    if let Applied::Stopped = self.bury(record, &cause, stop).await? {
+                    let failed = Failed { reason, attempts: 1, first_at, letter: None };
+                    if let Applied::Stopped = self.bury(record, &failed, stop).await? {
                         return Ok(Applied::Stopped);
                     }
                 }
@@ -170,8 +170,8 @@ impl Member<'_> {
                 Settled::Done => {}
                 Settled::Stopped => return Ok(Applied::Stopped),
                 Settled::Poison((reason, attempts)) => {
-                    let cause = Cause { reason: &reason.0, attempts, first_at, letter: None };
-                    if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
+                    let failed = Failed { reason: &reason.0, attempts, first_at, letter: None };
+                    if let Applied::Stopped = self.bury(arrival.record, &failed, stop).await? {
                         return Ok(Applied::Stopped);
                     }
                 }
@@ -213,8 +213,8 @@ impl Member<'_> {
             let reason = format!(
                 "it is older than {days} days, so whether it was applied before is not known"
             );
-            let cause = Cause { reason: &reason, attempts: 0, first_at, letter: None };
-            if let Applied::Stopped = self.bury(arrival.record, &cause, stop).await? {
+            let failed = Failed { reason: &reason, attempts: 0, first_at, letter: None };
+            if let Applied::Stopped = self.bury(arrival.record, &failed, stop).await? {
                 return Ok(Applied::Stopped);
             }
         }
@@ -261,12 +261,12 @@ impl Member<'_> {
     async fn bury(
         &mut self,
         record: &Received,
-        cause: &Cause<'_>,
+        failed: &Failed<'_>,
         stop: &CancellationToken,
     ) -> Result<Applied, BusError> {
         let group = self.consumer.group();
         loop {
-            match dead_letter::bury(self.db, self.bus, group, record, cause).await {
+            match dead_letter::bury(self.db, self.bus, group, record, failed).await {
                 Ok(()) => return Ok(Applied::All),
                 Err(BuryError::Bus(e)) => return Err(e),
                 Err(BuryError::Database(e)) => {

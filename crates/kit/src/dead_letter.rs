@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{BusError, Received, Record, SharedBus},
+    cause::Cause,
     db::{Db, Tx},
     inbox::{Arrival, Consume, Poison},
     outcome::{Broken, BrokenKind, Failure, Outcome},
@@ -77,7 +78,7 @@ fn headers_of(record: &Received) -> Json<Vec<(String, String)>> {
 }
 
 /// Why a record is put aside.
-pub(crate) struct Cause<'a> {
+pub(crate) struct Failed<'a> {
     pub(crate) reason: &'a str,
     pub(crate) attempts: u32,
     /// When it was first tried.
@@ -93,15 +94,15 @@ pub(crate) async fn bury(
     bus: &SharedBus,
     group: &str,
     record: &Received,
-    cause: &Cause<'_>,
+    failed: &Failed<'_>,
 ) -> Result<(), BuryError> {
     let event = CloudEvent::from_record(&record.topic, &record.headers, Vec::new()).ok();
     let aggregate = event.as_ref().and_then(|_| aggregate_of(record));
-    let made = || cause.letter.unwrap_or_else(|| made_id(record));
+    let made = || failed.letter.unwrap_or_else(|| made_id(record));
     let id = event.map_or_else(made, |event| event.id.uuid());
-    let reason: String = plain(cause.reason).chars().take(500).collect();
+    let reason: String = plain(failed.reason).chars().take(500).collect();
     let rows = db
-        .read(sql!(
+        .write_alone("dead-letter.put-aside", sql!(
             "INSERT INTO dead_letter AS d
                  (consumer, id, state, topic, partition, \"offset\", key, aggregate, version, headers, value, reason, attempts, first_at, last_at)
              VALUES ($1, $2, 'dead', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -119,8 +120,8 @@ pub(crate) async fn bury(
             headers_of(record),
             record.value.clone(),
             reason.clone(),
-            i32::try_from(cause.attempts).unwrap_or(i32::MAX),
-            cause.first_at,
+            i32::try_from(failed.attempts).unwrap_or(i32::MAX),
+            failed.first_at,
             db.clock().now(),
         ))
         .await?;
@@ -300,6 +301,7 @@ pub async fn run(db: Db, bus: SharedBus, consumer: Arc<dyn Consume>, stop: Cance
 /// Tells the metrics what somebody has to look at (`dead`), and what waits for that (`waiting`).
 async fn count_open(db: &Db, group: &'static str) -> Result<(), Broken> {
     let rows = db
+        .reader(&Cause::system(group))
         .read(sql!(
             "SELECT count(*) FILTER (WHERE state = 'dead'), count(*) FILTER (WHERE state <> 'dead')
              FROM dead_letter WHERE consumer = $1 AND closed_at IS NULL",
@@ -338,6 +340,7 @@ macro_rules! ready {
 async fn round(db: &Db, bus: &SharedBus, consumer: &dyn Consume) -> Result<usize, BuryError> {
     let group = consumer.group();
     let rows = db
+        .reader(&Cause::system(group))
         .read(sql!(
             ready!(
                 "d.id, d.topic, d.partition, d.\"offset\", d.key, d.headers, d.value, d.first_at",
@@ -355,8 +358,8 @@ async fn round(db: &Db, bus: &SharedBus, consumer: &dyn Consume) -> Result<usize
             Err(Failure::Broken(e)) => e.to_string(),
         };
         let letter = Some(row.get("id"));
-        let cause = Cause { reason: &reason, attempts: 1, first_at: row.get("first_at"), letter };
-        bury(db, bus, group, &record, &cause).await?;
+        let failed = Failed { reason: &reason, attempts: 1, first_at: row.get("first_at"), letter };
+        bury(db, bus, group, &record, &failed).await?;
     }
     Ok(rows.len())
 }

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bus::SharedBus, db::Db, inbox::Consume, outcome::Broken, sql};
+use crate::{bus::SharedBus, cause::Cause, db::Db, inbox::Consume, outcome::Broken, sql};
 
 /// How often the database is asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ fn seconds(row: &Row, column: &str) -> Duration {
 }
 
 async fn look(db: &Db) -> Result<Seen, Broken> {
-    let rows = db.read(sql!(LOOK)).await?;
+    let rows = db.reader(&Cause::system("flow")).read(sql!(LOOK)).await?;
     Ok(rows.first().map_or_else(Seen::default, |row| Seen {
         unpublished: seconds(row, "unpublished"),
         lost: row.get("lost"),

@@ -16,7 +16,7 @@ use tokio_postgres::{Row, types::Json};
 pub use self::together::{Joint, Member, Together};
 use crate::{
     cause::Cause,
-    db::{Db, Statement, Tx},
+    db::{Db, Reader, Statement, Tx},
     http::{Answer, Problem, Trace},
     outcome::{Broken, BrokenKind, Failure, Outcome},
     sql,
@@ -38,7 +38,7 @@ pub struct Request {
 
 /// How a refusal becomes a problem when saying it takes another look, such as at the free times beside a taken one.
 pub trait Explain: Refusal + Sized {
-    fn explain(self, _db: &Db) -> impl Future<Output = Problem> + Send {
+    fn explain(self, _reader: Reader<'_>) -> impl Future<Output = Problem> + Send {
         async move { Problem::from_refusal(&self) }
     }
 }
@@ -83,7 +83,8 @@ pub async fn claim<T, R: Explain>(
             // What a caller may do and which version they saw can change under the same key, which says neither.
             let lasts = !matches!(refused.kind(), RefusalKind::Forbidden | RefusalKind::Stale);
             let trace = request.cause.trace.as_deref().and_then(Trace::id_in);
-            let answer = Answer::problem(refused.explain(db).await).traced(trace);
+            let answer =
+                Answer::problem(refused.explain(db.reader(&request.cause)).await).traced(trace);
             Once::Answered(if lasts {
                 remember_refusal(db, &request, answer).await
             } else {
@@ -155,7 +156,7 @@ pub fn remember<R>(tx: &mut Tx<R>, caller: &str, route: &str, key: &str, answer:
 /// Forgets what is older than 72 hours, in bounded steps. Gives how many keys went.
 pub async fn forget_old(db: &Db) -> Result<usize, Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("idempotency.forget", sql!(
             "DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
                  SELECT ctid FROM idempotency WHERE created_at < now() - interval '72 hours' LIMIT 5000))
              RETURNING 1"
@@ -254,7 +255,7 @@ enum Stored {
 
 async fn stored(db: &Db, request: &Request) -> Result<Stored, Broken> {
     let Some(key) = &request.key else { return Ok(Stored::Nothing) };
-    let rows = db.read(stored_query(request, key)).await?;
+    let rows = db.reader(&request.cause).read(stored_query(request, key)).await?;
     Ok(of_row(request, rows.first()))
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::Received,
+    cause::Cause,
     db::{Db, Tx},
     dead_letter::{self, Head},
     outcome::{Broken, Outcome},
@@ -98,6 +99,7 @@ pub(crate) async fn known(
 ) -> Result<HashSet<Uuid>, Broken> {
     let ids: Vec<EventId> = events.iter().map(|arrival| arrival.event.id).collect();
     let rows = db
+        .reader(&Cause::system(group))
         .read(sql!(
             "SELECT event_id FROM inbox WHERE consumer = $1 AND event_id = ANY ($2)",
             group,

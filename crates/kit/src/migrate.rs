@@ -9,7 +9,7 @@ use refinery::{Migration, Runner};
 use tokio_postgres::{Client, NoTls};
 
 pub use self::rights::Rights;
-use crate::{db::Db, outcome::Broken, sql};
+use crate::{cause::Cause, db::Db, outcome::Broken, sql};
 
 /// A service's schema as its code knows it.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Schema {
     /// Answers whether the schema is the one that this code knows. A newer one is accepted, so that old and new replicas run side by side
     /// during a roll-out: migrations keep the version before working.
     pub async fn check(&self, db: &Db) -> Result<(), Broken> {
-        let rows = db.read(sql!(VERSIONS)).await?;
+        let rows = db.reader(&Cause::system("migrate")).read(sql!(VERSIONS)).await?;
         let (found, plumbing): (i32, i32) = rows.first().map_or((0, 0), |r| (r.get(0), r.get(1)));
         if usize::try_from(plumbing).is_ok_and(|plumbing| plumbing < PLUMBING.len()) {
             return Err(Broken::unavailable(

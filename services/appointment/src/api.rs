@@ -7,6 +7,7 @@ mod steps;
 
 use axum::Router;
 use hospital_kit::{
+    cause::Cause,
     db::Db,
     http::{Permission, Problem, with_docs},
     idempotency::Together,
@@ -110,9 +111,9 @@ impl App {
     }
 
     /// What to answer to a request whose body is at fault: that the appointment is not there, or not theirs, comes first.
-    async fn unless_missing(&self, who: &Actor, id: AppointmentId, fault: Problem) -> Problem {
-        match store::who_meets(&self.db, id).await {
-            Ok(Some((patient, _))) if who.may_see(patient) => fault,
+    async fn unless_missing(&self, cause: &Cause, id: AppointmentId, fault: Problem) -> Problem {
+        match store::who_meets(self.db.reader(cause), id).await {
+            Ok(Some((patient, _))) if cause.actor.may_see(patient) => fault,
             Ok(_) => Problem::not_found(),
             Err(broken) => broken.into(),
         }

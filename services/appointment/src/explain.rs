@@ -1,7 +1,7 @@
 //! What a refusal says after another look: the free times beside a taken one, and who has an identifier.
 
 use hospital_contracts::appointment::FreeTime;
-use hospital_kit::{db::Db, http::Problem, idempotency::Explain, outcome::Broken};
+use hospital_kit::{db::Reader, http::Problem, idempotency::Explain, outcome::Broken};
 use jiff::Timestamp;
 
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
 };
 
 impl Explain for BookingRefused {
-    async fn explain(mut self, db: &Db) -> Problem {
+    async fn explain(mut self, reader: Reader<'_>) -> Problem {
         match &mut self {
-            Self::SlotUnavailable(taken) => taken.look_for_alternatives(db).await,
+            Self::SlotUnavailable(taken) => taken.look_for_alternatives(reader).await,
             Self::IdentifierTaken { wanted, holder } => {
-                *holder = or_nothing(store::appointment_holding(db, wanted).await);
+                *holder = or_nothing(store::appointment_holding(reader, wanted).await);
             }
             _ => {}
         }
@@ -23,18 +23,18 @@ impl Explain for BookingRefused {
 }
 
 impl Explain for StepRefused {
-    async fn explain(mut self, db: &Db) -> Problem {
+    async fn explain(mut self, reader: Reader<'_>) -> Problem {
         if let Self::SlotUnavailable(taken) = &mut self {
-            taken.look_for_alternatives(db).await;
+            taken.look_for_alternatives(reader).await;
         }
         Problem::from_refusal(&self)
     }
 }
 
 impl Explain for RegistrationRefused {
-    async fn explain(mut self, db: &Db) -> Problem {
+    async fn explain(mut self, reader: Reader<'_>) -> Problem {
         let Self::IdentifierTaken { wanted, holder } = &mut self;
-        *holder = or_nothing(store::practitioner_holding(db, wanted).await);
+        *holder = or_nothing(store::practitioner_holding(reader, wanted).await);
         Problem::from_refusal(&self)
     }
 }
@@ -42,10 +42,10 @@ impl Explain for RegistrationRefused {
 impl Taken {
     /// Up to three free times of the same length, from the wanted start on and never in the past. A record of what was has no
     /// alternatives.
-    async fn look_for_alternatives(&mut self, db: &Db) {
+    async fn look_for_alternatives(&mut self, reader: Reader<'_>) {
         if !self.back_dated {
-            let earliest: Timestamp = self.slot.start().max(db.clock().now());
-            let found = store::free_times(db, self, earliest).await;
+            let earliest: Timestamp = self.slot.start().max(reader.clock().now());
+            let found = store::free_times(reader, self, earliest).await;
             self.alternatives = or_nothing::<Vec<FreeTime>>(found);
         }
     }

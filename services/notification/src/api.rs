@@ -108,7 +108,8 @@ async fn list(
     if !who.scope().narrow(&mut filter.patient) {
         return Ok(Answer::plain(&Page::<NotificationView>::empty()));
     }
-    let found = store::deliveries(&app.db, &filter, after, query.limit.rows()).await?;
+    let found =
+        store::deliveries(app.db.reader(&who.cause), &filter, after, query.limit.rows()).await?;
     let items = found.iter().map(Delivery::view).collect();
     Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &NotificationView| last.id)))
 }
@@ -124,7 +125,7 @@ async fn show(
     who: Allowed<Readers>,
     PathId(id): PathId<Notification>,
 ) -> Result<Answer, Problem> {
-    let delivery = store::delivery_by_id(&app.db, id)
+    let delivery = store::delivery_by_id(app.db.reader(&who.cause), id)
         .await?
         .filter(|delivery| who.may_see(delivery.message.patient))
         .ok_or_else(Problem::not_found)?;

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hospital_kit::{
+    cause::Cause,
     client::{Found, ServiceClient},
     db::Db,
     outcome::Broken,
@@ -79,7 +80,9 @@ impl Names {
         if wanted.is_empty() {
             return;
         }
-        let kept = timeout(KEPT_WITHIN, store::practitioner_names(&self.db, wanted.clone())).await;
+        let cause = Cause::system("notification");
+        let kept = store::practitioner_names(self.db.reader(&cause), wanted.clone());
+        let kept = timeout(KEPT_WITHIN, kept).await;
         if let Ok(Ok(kept)) = kept {
             let mut known = self.known();
             known.extend(kept.into_iter().map(|(id, name)| (id, Name::Known(name))));

@@ -4,7 +4,7 @@ use std::{collections::HashMap, convert::Infallible};
 
 use hospital_contracts::notification::{NotificationKind, NotificationStatus};
 use hospital_kit::{
-    db::{Db, Tx},
+    db::{Db, Reader, Tx},
     inbox::Poison,
     outcome::{Broken, Failure, Outcome},
     sql,
@@ -132,7 +132,7 @@ pub(crate) async fn insert_deliveries(
 /// Takes contact points that are due to be fetched, for some seconds: another replica leaves them alone meanwhile.
 pub(crate) async fn claim_contacts(db: &Db, limit: i64) -> Result<Vec<PatientId>, Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("contact.claim", sql!(
             "UPDATE contact SET next_fetch_at = now() + interval '10 seconds'
              WHERE patient_id IN (SELECT patient_id FROM contact WHERE known_version < wanted_version AND next_fetch_at <= now()
                                   ORDER BY next_fetch_at LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -150,21 +150,24 @@ pub(crate) async fn keep_contact(
     version: i32,
     email: Option<String>,
 ) -> Result<(), Broken> {
-    db.read(sql!(
-        "UPDATE contact SET known_version = $2, email = $3, failures = 0, missing = 0,
+    db.write_alone(
+        "contact.keep",
+        sql!(
+            "UPDATE contact SET known_version = $2, email = $3, failures = 0, missing = 0,
                 next_fetch_at = now() + interval '200 milliseconds'
          WHERE patient_id = $1 AND known_version <= $2",
-        patient,
-        version,
-        email,
-    ))
+            patient,
+            version,
+            email,
+        ),
+    )
     .await
     .map(|_| ())
 }
 
 /// Tries again later: after half a second, doubled up to a minute.
 pub(crate) async fn postpone_contact(db: &Db, patient: PatientId) -> Result<(), Broken> {
-    db.read(sql!(
+    db.write_alone("contact.postpone", sql!(
         "UPDATE contact SET failures = failures + 1,
                 next_fetch_at = now() + least(interval '1 minute', interval '500 milliseconds' * 2 ^ least(failures, 10))
          WHERE patient_id = $1",
@@ -182,7 +185,7 @@ pub(crate) async fn miss_contact(
     patient: PatientId,
     pauses_s: Vec<f64>,
 ) -> Result<(), Broken> {
-    db.read(sql!(
+    db.write_alone("contact.miss", sql!(
         "UPDATE contact SET missing = missing + 1, failures = failures + 1,
                 -- Behind the last pause there is null.
                 next_fetch_at = coalesce(
@@ -197,7 +200,7 @@ pub(crate) async fn miss_contact(
 
 /// What these practitioners are called, as far as it is known.
 pub(crate) async fn practitioner_names(
-    db: &Db,
+    db: Reader<'_>,
     practitioners: Vec<PractitionerId>,
 ) -> Result<Vec<(PractitionerId, String)>, Broken> {
     let rows = db
@@ -215,14 +218,17 @@ pub(crate) async fn keep_practitioner_names(
     named: Vec<(PractitionerId, String)>,
 ) -> Result<(), Broken> {
     let (practitioners, names): (Vec<PractitionerId>, Vec<String>) = named.into_iter().unzip();
-    db.read(sql!(
-        "INSERT INTO practitioner (practitioner_id, name)
+    db.write_alone(
+        "practitioner.keep-names",
+        sql!(
+            "INSERT INTO practitioner (practitioner_id, name)
          SELECT n.practitioner_id, n.name
          FROM unnest($1::uuid[], $2::text[]) AS n (practitioner_id, name) ORDER BY 1
          ON CONFLICT ON CONSTRAINT practitioner_of DO NOTHING",
-        practitioners,
-        names,
-    ))
+            practitioners,
+            names,
+        ),
+    )
     .await
     .map(|_| ())
 }
@@ -245,7 +251,7 @@ pub(crate) struct Claimed {
 /// messages are due from the next call on.
 pub(crate) async fn claim_deliveries(db: &Db, limit: i64) -> Result<Vec<Claimed>, Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("notification.claim", sql!(
             "WITH lapsed AS (
                  DELETE FROM dispatch WHERE sent_at IS NULL AND lapses_at <= now() RETURNING id, deliveries
              ), alone AS (
@@ -287,8 +293,10 @@ pub(crate) async fn renew(
     alone: &[(NotificationId, i32)],
 ) -> Result<(), Broken> {
     let (ids, attempts): (Vec<NotificationId>, Vec<i32>) = alone.iter().copied().unzip();
-    db.read(sql!(
-        "WITH dispatches AS (
+    db.write_alone(
+        "notification.renew",
+        sql!(
+            "WITH dispatches AS (
              UPDATE dispatch SET lapses_at = now() + interval '1 minute'
              WHERE id = ANY ($1) AND sent_at IS NULL
          )
@@ -296,17 +304,18 @@ pub(crate) async fn renew(
          FROM unnest($2::uuid[], $3::integer[]) AS held (id, attempts)
          WHERE d.id = held.id AND d.attempts = held.attempts AND d.status = 'pending'
            AND d.dispatch IS NULL",
-        dispatches,
-        ids,
-        attempts,
-    ))
+            dispatches,
+            ids,
+            attempts,
+        ),
+    )
     .await
     .map(|_| ())
 }
 
 /// Gives up dispatches without having tried: their messages are due at once, for whoever comes.
 pub(crate) async fn release_dispatches(db: &Db, ids: Vec<DispatchId>) -> Result<(), Broken> {
-    db.read(sql!(
+    db.write_alone("notification.release", sql!(
         "WITH released AS (DELETE FROM dispatch WHERE id = ANY ($1) AND sent_at IS NULL RETURNING id, deliveries)
          UPDATE delivery d SET dispatch = NULL, next_attempt_at = now(), attempts = d.attempts - 1, version = d.version + 1
          FROM released r WHERE d.id = ANY (r.deliveries) AND d.dispatch = r.id",
@@ -337,7 +346,7 @@ pub(crate) async fn mark(
         sent
     );
     let rows = if marks.is_empty() {
-        db.read(dispatches).await?
+        db.write_alone("notification.mark", dispatches).await?
     } else {
         let done: Outcome<Vec<Row>, Infallible> = db
             .write("notification.mark", async |tx: &mut Tx<Infallible>| {
@@ -391,7 +400,7 @@ macro_rules! select_delivery {
 }
 
 pub(crate) async fn delivery_by_id(
-    db: &Db,
+    db: Reader<'_>,
     id: NotificationId,
 ) -> Result<Option<Delivery>, Broken> {
     let rows = db.read(sql!(select_delivery!("WHERE d.id = $1"), id)).await?;
@@ -414,7 +423,7 @@ macro_rules! delivery_list {
 
 /// One page by rising id, after `after`.
 pub(crate) async fn deliveries(
-    db: &Db,
+    db: Reader<'_>,
     filter: &Filter,
     after: Option<NotificationId>,
     limit: i64,

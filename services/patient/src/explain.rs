@@ -1,6 +1,6 @@
 //! What a refusal says after another look: who has an identifier.
 
-use hospital_kit::{db::Db, http::Problem, idempotency::Explain};
+use hospital_kit::{db::Reader, http::Problem, idempotency::Explain};
 
 use crate::{
     refused::{ChangeRefused, RegisterRefused, Taken},
@@ -8,29 +8,29 @@ use crate::{
 };
 
 impl Explain for RegisterRefused {
-    async fn explain(mut self, db: &Db) -> Problem {
+    async fn explain(mut self, reader: Reader<'_>) -> Problem {
         if let Self::IdentifierTaken(taken) = &mut self {
-            taken.look_for_owner(db).await;
+            taken.look_for_owner(reader).await;
         }
         Problem::from_refusal(&self)
     }
 }
 
 impl Explain for ChangeRefused {
-    async fn explain(mut self, db: &Db) -> Problem {
+    async fn explain(mut self, reader: Reader<'_>) -> Problem {
         if let Self::IdentifierTaken(taken) = &mut self {
-            taken.look_for_owner(db).await;
+            taken.look_for_owner(reader).await;
         }
         Problem::from_refusal(&self)
     }
 }
 
 impl Taken {
-    async fn look_for_owner(&mut self, db: &Db) {
+    async fn look_for_owner(&mut self, reader: Reader<'_>) {
         if self.owner.is_some() {
             return;
         }
-        match store::owner_of(db, self).await {
+        match store::owner_of(reader, self).await {
             Ok(owner) => self.owner = owner,
             // The refusal stands without it.
             Err(broken) => {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use hospital_contracts::patient::{Address, Gender, Identifier, PatientStanding, PatientStatus};
 use hospital_kit::{
     cause::Cause,
-    db::{Db, Statement, Tx},
+    db::{Reader, Statement, Tx},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -344,7 +344,7 @@ impl Born {
 }
 
 /// Who has one of the identifiers that were wanted.
-pub(crate) async fn owner_of(db: &Db, taken: &Taken) -> Result<Option<PatientId>, Broken> {
+pub(crate) async fn owner_of(db: Reader<'_>, taken: &Taken) -> Result<Option<PatientId>, Broken> {
     let (systems, values) = columns(taken.wanted.expose());
     let rows = db
         .read(sql!(
@@ -388,19 +388,19 @@ pub(crate) async fn for_update(
     Ok(rows.first().map(patient))
 }
 
-pub(crate) async fn find(db: &Db, id: PatientId) -> Result<Option<Patient>, Broken> {
+pub(crate) async fn find(db: Reader<'_>, id: PatientId) -> Result<Option<Patient>, Broken> {
     let rows = db.read(sql!(select_patient!("WHERE p.id = $1"), id)).await?;
     Ok(rows.first().map(patient))
 }
 
-pub(crate) async fn exists(db: &Db, id: PatientId) -> Result<bool, Broken> {
+pub(crate) async fn exists(db: Reader<'_>, id: PatientId) -> Result<bool, Broken> {
     let rows = db.read(sql!("SELECT 1 FROM patient WHERE id = $1", id)).await?;
     Ok(!rows.is_empty())
 }
 
 /// The status of each of these patients that there is.
 pub(crate) async fn standings(
-    db: &Db,
+    db: Reader<'_>,
     ids: Vec<PatientId>,
 ) -> Result<Vec<PatientStanding>, Broken> {
     let rows = db.read(sql!("SELECT id, status FROM patient WHERE id = ANY ($1)", ids)).await?;
@@ -666,7 +666,7 @@ impl Search {
 
 /// One page, after the patient `after`.
 pub(crate) async fn search(
-    db: &Db,
+    db: Reader<'_>,
     search: Search,
     after: Option<PatientId>,
     limit: i64,

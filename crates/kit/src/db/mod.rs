@@ -2,12 +2,17 @@
 //!
 //! Commands go through one of three doors of the same shape: [`idempotency::once`](crate::idempotency::once) for HTTP writes,
 //! [`inbox::once`](crate::inbox::once) for events, [`Db::write`] for scheduled work. Behind each door stands a unit of work,
-//! [`Tx`], that queues its writes and sends them in one flight. Reads that only feed a page use [`Db::read`].
+//! [`Tx`], that queues its writes and sends them in one flight. Reads that only feed a page go through a [`Reader`], and the few single statements
+//! that need no more through [`Db::write_alone`].
+//!
+//! Sessions are read-only unless a transaction says otherwise, which a unit of work does as it begins. So PostgreSQL refuses what a
+//! [`Reader`] is given to write, and neither costs a round trip or a statement more.
 
 mod error;
 mod tx;
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +20,7 @@ use std::{
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::future::try_join_all;
 use tokio::sync::Notify;
-use tokio_postgres::{NoTls, Row};
+use tokio_postgres::{NoTls, Row, error::SqlState};
 use uuid::Uuid;
 
 pub use self::{
@@ -23,8 +28,9 @@ pub use self::{
     tx::{Param, Statement, Tx, Written},
 };
 use crate::{
+    cause::Cause,
     clock::Clock,
-    outcome::{Broken, Outcome},
+    outcome::{Broken, Failure, Outcome},
     sql,
 };
 
@@ -68,8 +74,11 @@ impl Db {
     /// Makes the pool. No connection is opened yet, so this succeeds while the server is away.
     pub fn new(settings: &DbSettings, clock: Clock) -> Result<Self, Broken> {
         let config = Arc::new(session_config(settings)?);
+        let mut pooled = (*config).clone();
+        let options = config.get_options().unwrap_or_default();
+        pooled.options(format!("{options} -c default_transaction_read_only=on"));
         let manager = Manager::from_config(
-            (*config).clone(),
+            pooled,
             NoTls,
             // A unit of work gives a connection back only out of its transaction, so there is nothing to clean.
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
@@ -124,6 +133,28 @@ impl Db {
         }
     }
 
+    /// Writes by one statement in a transaction of its own, in one round trip, and gives the rows that it returns: for what needs
+    /// neither an event nor another statement. `name` is what it is called in metrics and errors.
+    pub async fn write_alone(
+        &self,
+        name: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<Row>, Broken> {
+        let mut tx = self.begin::<Infallible>(name).await?;
+        tx.write(statement);
+        match tx.commit_with_rows().await {
+            // Behind the BEGIN.
+            Ok(answers) => Ok(answers.into_iter().nth(1).unwrap_or_default()),
+            Err(Failure::Broken(broken)) => Err(broken),
+            Err(Failure::Refused(never)) => match never {},
+        }
+    }
+
+    /// The database as it is open to `cause` for reading.
+    pub const fn reader<'a>(&'a self, cause: &'a Cause) -> Reader<'a> {
+        Reader { db: self, cause }
+    }
+
     /// Opens a unit of work. Only the doors do; nothing has been sent to the server yet.
     pub(crate) async fn begin<R>(&self, name: &'static str) -> Result<Tx<R>, Broken> {
         let connection = self.connection().await?;
@@ -134,9 +165,11 @@ impl Db {
     /// alone would not do: after a crash it may be given out again.
     pub(crate) async fn is_committed(&self, xid: &str, event: Uuid) -> Result<bool, Broken> {
         let deadline = Instant::now() + OUTCOME_PATIENCE;
+        let cause = Cause::system("db");
         let mut ended = false;
         loop {
             let rows = self
+                .reader(&cause)
                 .read(sql!(
                     "SELECT EXISTS (SELECT FROM outbox WHERE xid = $1::text::xid8 AND event_id = $2),
                             coalesce(pg_xact_status($1::text::xid8), '')",
@@ -160,22 +193,9 @@ impl Db {
         }
     }
 
-    /// Runs one query outside any transaction, in one round trip.
-    pub async fn read(&self, query: Statement) -> Result<Vec<Row>, Broken> {
-        let connection = self.connection().await?;
-        let statement = connection
-            .prepare_cached(query.sql)
-            .await
-            .map_err(|e| broken("preparing a query", e))?;
-        connection
-            .query(&statement, &query.params())
-            .await
-            .map_err(|e| broken("running a query", e))
-    }
-
     /// Answers whether the database can be reached and the service's role can work in it.
     pub async fn ready(&self) -> Result<(), Broken> {
-        self.read(Statement { sql: "SELECT 1", values: Vec::new() }).await.map(|_| ())
+        self.reader(&Cause::system("readiness")).read(sql!("SELECT 1")).await.map(|_| ())
     }
 
     /// Prepares statements on a connection and gives back the first that does not prepare. A test runs every statement of every
@@ -191,6 +211,45 @@ impl Db {
     /// Closes the pool; connections in use are closed as they come back.
     pub fn close(&self) {
         self.pool.close();
+    }
+}
+
+/// A service's database as it is open for reading. Each statement is a transaction of its own that
+/// PostgreSQL lets write nothing.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    db: &'a Db,
+    cause: &'a Cause,
+}
+
+impl<'a> Reader<'a> {
+    /// Who reads, and why.
+    pub const fn cause(self) -> &'a Cause {
+        self.cause
+    }
+
+    pub const fn clock(self) -> &'a Clock {
+        self.db.clock()
+    }
+
+    /// Runs one query, in one round trip.
+    pub async fn read(self, query: Statement) -> Result<Vec<Row>, Broken> {
+        let connection = self.db.connection().await?;
+        let failed = |doing, e: tokio_postgres::Error| {
+            if e.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                Broken::defect(doing, e)
+            } else {
+                broken(doing, e)
+            }
+        };
+        let statement = connection
+            .prepare_cached(query.sql)
+            .await
+            .map_err(|e| failed("preparing a query", e))?;
+        connection
+            .query(&statement, &query.params())
+            .await
+            .map_err(|e| failed("running a query", e))
     }
 }
 

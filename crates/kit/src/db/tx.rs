@@ -36,6 +36,8 @@ macro_rules! sql {
     };
 }
 
+/// Sessions are read-only but for this.
+const BEGIN: &str = "BEGIN READ WRITE";
 const COMMIT: &str = "COMMIT";
 
 /// A unit of work. Writes wait in a queue and travel together, in one round trip, when something is read or at the end; the first
@@ -65,7 +67,7 @@ pub struct Tx<R> {
 impl<R> Tx<R> {
     pub(super) fn new(connection: Object, name: &'static str, now: Timestamp, db: Db) -> Self {
         let mut queue = Vec::with_capacity(12);
-        queue.push(Statement { sql: "BEGIN", values: Vec::new() });
+        queue.push(Statement { sql: BEGIN, values: Vec::new() });
         Self {
             connection: Some(connection),
             queue,
@@ -162,10 +164,18 @@ impl<R> Tx<R> {
     /// Commits. Should the answer to the COMMIT get lost, it is found out what became of it; when that cannot be, the failure is of the
     /// kind `Unknown`.
     pub(crate) async fn commit(&mut self) -> Outcome<(), R> {
+        self.commit_with_rows().await.map(|_| ())
+    }
+
+    /// Commits, and gives the rows of each statement that was sent with the COMMIT. There are none if its answer got lost.
+    pub(super) async fn commit_with_rows(&mut self) -> Outcome<Vec<Vec<Row>>, R> {
         self.queue.push(Statement { sql: COMMIT, values: Vec::new() });
-        let Err(failure) = self.send().await else {
-            self.committed();
-            return Ok(());
+        let failure = match self.send().await {
+            Ok(answers) => {
+                self.committed();
+                return Ok(answers);
+            }
+            Err(failure) => failure,
         };
         // The COMMIT behind the error was answered with a rollback, unless the connection itself broke.
         match &self.connection {
@@ -189,7 +199,7 @@ impl<R> Tx<R> {
         match Box::pin(became_of_it(db, self.name, witness)).await {
             Some(true) => {
                 self.committed();
-                Ok(())
+                Ok(Vec::new())
             }
             Some(false) => Err(failure),
             None => Err(match failure {
@@ -259,6 +269,10 @@ impl<R> Tx<R> {
                         self.witness = Some((row.get("event_id"), row.get("xid")));
                     }
                     answers.push(rows);
+                }
+                // Only a standby, which a server becomes for a while when another takes over, does not begin to write.
+                Err(e) if queue[place].sql == BEGIN => {
+                    return Err(Failure::Broken(Broken::unavailable(self.name, e)));
                 }
                 Err(e) => {
                     self.unknown = commits && may_have_committed(&e, place == last);

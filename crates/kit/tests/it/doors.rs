@@ -7,7 +7,7 @@ use hospital_kit::{
     http::{Answer, Problem},
     idempotency::{self, Explain, Request},
     outbox,
-    outcome::{Failure, Outcome},
+    outcome::{BrokenKind, Failure, Outcome},
     sql,
 };
 use hospital_types::{PatientId, Refusal, RefusalKind};
@@ -60,7 +60,7 @@ async fn pay(tx: &mut Tx<PayRefused>, bill: Uuid, amount: i64) -> Outcome<i64, P
 
 async fn bill(db: &Db) -> Uuid {
     let id = Uuid::from_u128(5);
-    db.read(sql!("INSERT INTO bill (id) VALUES ($1)", id)).await.unwrap();
+    db.write_alone("test", sql!("INSERT INTO bill (id) VALUES ($1)", id)).await.unwrap();
     id
 }
 
@@ -85,7 +85,7 @@ async fn count(db: &Db, table: &'static str) -> i64 {
         "outbox" => "SELECT count(*) FROM outbox",
         _ => "SELECT sum(paid)::bigint FROM bill",
     };
-    db.read(sql!(sql)).await.unwrap()[0].get(0)
+    db.reader(&Cause::system("test")).read(sql!(sql)).await.unwrap()[0].get(0)
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_refusal_is_remembered_too() {
     let bill = bill(&db).await;
     let refused = keyed(&db, request("k", 1), bill, 101).await;
     assert_eq!(refused.status(), 409);
-    db.read(sql!("UPDATE bill SET paid = -50")).await.unwrap();
+    db.write_alone("test", sql!("UPDATE bill SET paid = -50")).await.unwrap();
     let again = keyed(&db, request("k", 1), bill, 101).await;
     assert_eq!((again.status(), again.body()), (409, refused.body()));
     assert_eq!(count(&db, "payment").await, 0);
@@ -263,4 +263,32 @@ async fn a_unit_of_work_that_is_dropped_half_way_leaves_no_open_transaction() {
     })
     .await;
     assert_eq!(keyed(&db, request("k", 1), bill, 1).await.status(), 201);
+}
+
+async fn one(db: &Db, query: &'static str) -> i64 {
+    db.reader(&Cause::system("test")).read(sql!(query)).await.unwrap()[0].get(0)
+}
+
+#[tokio::test]
+async fn postgresql_refuses_a_reading_that_writes() {
+    let (_database, db) = schema().await;
+    let bill = bill(&db).await;
+    let cause = Cause::system("test");
+    for writes in [
+        "INSERT INTO bill (id) VALUES (gen_random_uuid())",
+        "UPDATE bill SET paid = 1 RETURNING paid",
+        "WITH gone AS (DELETE FROM bill RETURNING 1) SELECT count(*) FROM gone",
+        "SELECT id FROM bill FOR UPDATE",
+    ] {
+        let refused = db.reader(&cause).read(sql!(writes)).await.unwrap_err();
+        assert_eq!(refused.kind(), BrokenKind::Defect, "{writes}");
+        assert!(refused.to_string().contains("in a read-only transaction"), "{refused}");
+    }
+    assert_eq!(one(&db, "SELECT count(*) FROM bill WHERE paid = 0").await, 1);
+    let written = db.write_alone(
+        "test.alone",
+        sql!("UPDATE bill SET paid = paid + 7 WHERE id = $1 RETURNING paid", bill),
+    );
+    assert_eq!(written.await.unwrap()[0].get::<_, i64>(0), 7, "and a write by itself is one");
+    assert_eq!(one(&db, "SELECT paid FROM bill").await, 7);
 }

@@ -117,18 +117,18 @@ fn request(key: Option<&str>) -> Request {
 
 async fn bill(db: &Db, n: u128) -> Uuid {
     let id = Uuid::from_u128(n);
-    db.read(sql!("INSERT INTO bill (id) VALUES ($1)", id)).await.unwrap();
+    db.write_alone("test", sql!("INSERT INTO bill (id) VALUES ($1)", id)).await.unwrap();
     id
 }
 
 async fn count(db: &Db, from: &str) -> i64 {
     let sql: &'static str = format!("SELECT count(*) FROM {from}").leak();
-    db.read(sql!(sql)).await.unwrap()[0].get(0)
+    db.reader(&Cause::system("test")).read(sql!(sql)).await.unwrap()[0].get(0)
 }
 
 /// In how many transactions the payments were written.
 async fn transactions(db: &Db) -> i64 {
-    db.read(sql!("SELECT count(DISTINCT xmin::text) FROM payment")).await.unwrap()[0].get(0)
+    count(db, "(SELECT DISTINCT xmin::text FROM payment) AS transactions").await
 }
 
 fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
@@ -344,8 +344,11 @@ async fn what_commands_of_several_callers_write_together_names_the_caller_and_th
     });
     assert_eq!(statuses(&join_all(calls).await), BTreeMap::from([(201, 4)]));
     assert_eq!(transactions(&db).await, 1);
-    let told = db.read(sql!("SELECT actor, traceparent, unit FROM outbox ORDER BY traceparent"));
-    let kept = db.read(sql!("SELECT caller FROM idempotency ORDER BY key"));
+    let cause = Cause::system("test");
+    let told = db
+        .reader(&cause)
+        .read(sql!("SELECT actor, traceparent, unit FROM outbox ORDER BY traceparent"));
+    let kept = db.reader(&cause).read(sql!("SELECT caller FROM idempotency ORDER BY key"));
     let (told, kept) = (told.await.unwrap(), kept.await.unwrap());
     assert_eq!((told.len(), kept.len()), (4, 4));
     for ((told, kept), cause) in told.iter().zip(&kept).zip(&callers) {

@@ -147,7 +147,7 @@ pub(super) async fn show(
     who: Allowed<Readers>,
     PathId(id): PathId<Appointment>,
 ) -> Result<Answer, Problem> {
-    let appointment = store::appointment_by_id(&app.db, id)
+    let appointment = store::appointment_by_id(app.db.reader(&who.cause), id)
         .await?
         .filter(|appointment| who.may_see(appointment.patient))
         .ok_or_else(Problem::not_found)?;

@@ -71,7 +71,8 @@ pub(super) async fn list(
     let Some(filter) = query.filter(&who, &app)? else {
         return Ok(Answer::plain(&Page::<AppointmentView>::empty()));
     };
-    let found = store::appointments(&app.db, &filter, after, limit.rows()).await?;
+    let found =
+        store::appointments(app.db.reader(&who.cause), &filter, after, limit.rows()).await?;
     let views = found.iter().map(|one| one.view(&who)).collect();
     Ok(Answer::plain(&Page::from_rows(views, limit, |last| (last.start, last.id))))
 }
@@ -127,13 +128,13 @@ pub(super) async fn history(
     PathId(id): PathId<Appointment>,
     query: Result<Query<HistoryQuery>, Problem>,
 ) -> Result<Answer, Problem> {
-    let (patient, practitioner) = store::who_meets(&app.db, id)
+    let (patient, practitioner) = store::who_meets(app.db.reader(&who.cause), id)
         .await?
         .filter(|(patient, _)| who.may_see(*patient))
         .ok_or_else(Problem::not_found)?;
     let Query(query) = query?;
     let after = query.cursor.as_ref().map(Cursor::decode::<i32>).transpose()?.unwrap_or(0);
-    let mut steps = store::steps(&app.db, id, after, query.limit.rows()).await?;
+    let mut steps = store::steps(app.db.reader(&who.cause), id, after, query.limit.rows()).await?;
     if !who.may_know_why(patient, practitioner) {
         steps.iter_mut().for_each(|step| step.reason = None);
     }

@@ -101,8 +101,9 @@ pub(super) async fn show(
     who: Allowed<Askers>,
     PathId(id): PathId<Practitioner>,
 ) -> Result<Answer, Problem> {
-    let practitioner =
-        store::practitioner_by_id(&app.db, id).await?.ok_or_else(Problem::not_found)?;
+    let practitioner = store::practitioner_by_id(app.db.reader(&who.cause), id)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     Ok(Answer::ok(practitioner.version, &shown(practitioner, &who)))
 }
 
@@ -154,7 +155,8 @@ pub(super) async fn list(
         specialty: query.specialty,
         identifier: query.identifier,
     };
-    let found = store::practitioners(&app.db, &filter, after, query.limit.rows()).await?;
+    let found =
+        store::practitioners(app.db.reader(&who.cause), &filter, after, query.limit.rows()).await?;
     let found = found.into_iter().map(|one| shown(one, &who)).collect();
     Ok(Answer::plain(&Page::from_rows(found, query.limit, |last| last.id)))
 }

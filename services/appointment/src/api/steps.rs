@@ -79,7 +79,7 @@ pub(super) async fn cancel(
 ) -> Result<Answer, Problem> {
     let cmd = match body.parse().and_then(|given| given.command(id, seen, &who)) {
         Ok(cmd) => cmd,
-        Err(fault) => return Err(app.unless_missing(&who, id, fault).await),
+        Err(fault) => return Err(app.unless_missing(&who.cause, id, fault).await),
     };
     let request = key.request("appointment.cancel", &who.cause, body.fingerprint());
     let cause = who.cause.clone();
@@ -130,7 +130,7 @@ pub(super) async fn reschedule(
 ) -> Result<Answer, Problem> {
     let cmd = match body.parse().and_then(|given| given.command(id, seen, app.own(&who))) {
         Ok(cmd) => cmd,
-        Err(fault) => return Err(app.unless_missing(&who, id, fault).await),
+        Err(fault) => return Err(app.unless_missing(&who.cause, id, fault).await),
     };
     let request = key.request("appointment.reschedule", &who.cause, body.fingerprint());
     let cause = who.cause.clone();
@@ -158,7 +158,7 @@ macro_rules! visit_step {
             body: EmptyBody,
         ) -> Result<Answer, Problem> {
             if let Err(fault) = body.parse() {
-                return Err(app.unless_missing(&who, id, fault).await);
+                return Err(app.unless_missing(&who.cause, id, fault).await);
             }
             let cmd = Advance { id, seen_version: seen, visit: $visit, zone: app.zone.clone() };
             let request = key.request($unit, &who.cause, body.fingerprint());

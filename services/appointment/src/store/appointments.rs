@@ -4,7 +4,7 @@ use hospital_contracts::appointment::{
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
     cause::Cause,
-    db::{Db, Tx},
+    db::{Reader, Tx},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -98,14 +98,17 @@ pub async fn appointment_for_update<R>(
     Ok(rows.first().map(appointment).transpose()?)
 }
 
-pub async fn appointment_by_id(db: &Db, id: AppointmentId) -> Result<Option<Appointment>, Broken> {
+pub async fn appointment_by_id(
+    db: Reader<'_>,
+    id: AppointmentId,
+) -> Result<Option<Appointment>, Broken> {
     let rows = db.read(sql!(appointments!("appointment a WHERE a.id = $1"), id)).await?;
     rows.first().map(appointment).transpose()
 }
 
 /// Who meets.
 pub async fn who_meets(
-    db: &Db,
+    db: Reader<'_>,
     id: AppointmentId,
 ) -> Result<Option<(PatientId, PractitionerId)>, Broken> {
     let sql = "SELECT patient_id, practitioner_id FROM appointment WHERE id = $1";
@@ -185,7 +188,7 @@ const LONG: SignedDuration = SignedDuration::from_hours(4);
 
 /// A page of appointments by start, from behind the given one on.
 pub async fn appointments(
-    db: &Db,
+    db: Reader<'_>,
     filter: &AppointmentFilter,
     after: Option<(Timestamp, AppointmentId)>,
     limit: i64,
@@ -227,7 +230,7 @@ pub async fn appointments(
 
 /// A page of an appointment's steps, oldest first, from behind the given version on.
 pub async fn steps(
-    db: &Db,
+    db: Reader<'_>,
     id: AppointmentId,
     after: i32,
     limit: i64,
@@ -259,7 +262,7 @@ pub async fn steps(
 
 /// The appointment that has one of these identifiers.
 pub async fn appointment_holding(
-    db: &Db,
+    db: Reader<'_>,
     identifiers: &[Identifier],
 ) -> Result<Option<AppointmentId>, Broken> {
     let (systems, values) = columns(identifiers);
@@ -281,7 +284,7 @@ const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Up to three free times of the wanted length for both who would meet: the gaps between what they have, each entered on a grid of a
 /// quarter of an hour (or of the length, when that is shorter) counted from the wanted start, and filled one after the other.
 pub async fn free_times(
-    db: &Db,
+    db: Reader<'_>,
     taken: &Taken,
     earliest: Timestamp,
 ) -> Result<Vec<FreeTime>, Broken> {

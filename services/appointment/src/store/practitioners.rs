@@ -1,7 +1,7 @@
 use hospital_contracts::appointment::PractitionerView;
 use hospital_contracts::patient::Identifier;
 use hospital_kit::{
-    db::{Db, Tx},
+    db::{Reader, Tx},
     outcome::Broken,
     sql,
 };
@@ -60,7 +60,7 @@ macro_rules! practitioners {
 }
 
 pub async fn practitioner_by_id(
-    db: &Db,
+    db: Reader<'_>,
     id: PractitionerId,
 ) -> Result<Option<PractitionerView>, Broken> {
     let rows = db.read(sql!(practitioners!("WHERE p.id = $1"), id)).await?;
@@ -79,7 +79,7 @@ pub struct PractitionerFilter {
 /// A page of practitioners, oldest first, from behind the given one on. A facility has hundreds of them, so a name is looked for
 /// without an index.
 pub async fn practitioners(
-    db: &Db,
+    db: Reader<'_>,
     filter: &PractitionerFilter,
     after: Option<PractitionerId>,
     limit: i64,
@@ -107,7 +107,7 @@ pub async fn practitioners(
 
 /// The practitioner who has one of these identifiers.
 pub async fn practitioner_holding(
-    db: &Db,
+    db: Reader<'_>,
     identifiers: &[Identifier],
 ) -> Result<Option<PractitionerId>, Broken> {
     let (systems, values) = columns(identifiers);

@@ -1,6 +1,6 @@
 //! The appointments of a day: whatever takes place on it, in the facility's time zone.
 
-use hospital_kit::sql;
+use hospital_kit::{cause::Cause, sql};
 use hospital_testkit::eventually;
 use hospital_types::Role;
 use jiff::{Timestamp, civil, tz::TimeZone};
@@ -43,7 +43,7 @@ impl Desk {
     async fn pages_of_indexes(&self) -> i64 {
         let sql = "SELECT sum(idx_blks_read + idx_blks_hit)::bigint FROM pg_statio_user_indexes
                    WHERE schemaname = 'appointment' AND relname = 'appointment'";
-        self.db.read(sql!(sql)).await.unwrap()[0].get(0)
+        self.db.reader(&Cause::system("test")).read(sql!(sql)).await.unwrap()[0].get(0)
     }
 
     /// All pages of a list.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use hospital_kit::{config::Config, db::Db, sql};
+use hospital_kit::{cause::Cause, config::Config, db::Db, sql};
 use hospital_testkit::{Commits, TestApp, TestDb};
 use hospital_types::{AppointmentId, PatientId, PractitionerId, Role};
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
@@ -203,7 +203,7 @@ impl Desk {
     /// Counts the rows of what follows `FROM`.
     pub(crate) async fn count(&self, from: &str) -> i64 {
         let sql: &'static str = format!("SELECT count(*) FROM {from}").leak();
-        self.db.read(sql!(sql)).await.unwrap()[0].get(0)
+        self.db.reader(&Cause::system("test")).read(sql!(sql)).await.unwrap()[0].get(0)
     }
 
     /// Rows of everything that a booking or a step writes.
@@ -219,7 +219,7 @@ impl Desk {
     pub(crate) async fn events(&self, id: &str) -> Vec<(String, i32, Value)> {
         let id: AppointmentId = id.parse().unwrap();
         let sql = "SELECT topic, version, payload FROM outbox WHERE aggregate = $1 ORDER BY seq";
-        let rows = self.db.read(sql!(sql, id)).await.unwrap();
+        let rows = self.db.reader(&Cause::system("test")).read(sql!(sql, id)).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Whose trace an event carries, and whom it names.
 
 use futures_util::future::join_all;
-use hospital_kit::sql;
+use hospital_kit::{cause::Cause, sql};
 use hospital_types::Role;
 use jiff::ToSpan;
 
@@ -31,7 +31,7 @@ async fn bookings_that_are_done_together_keep_their_own_callers_and_traces() {
         let id: hospital_types::AppointmentId = reply.id().parse().unwrap();
         let sql = "SELECT o.traceparent, o.actor, h.actor FROM outbox o
                    JOIN history h ON h.appointment_id = o.aggregate WHERE o.aggregate = $1";
-        let rows = desk.db.read(sql!(sql, id)).await.unwrap();
+        let rows = desk.db.reader(&Cause::system("test")).read(sql!(sql, id)).await.unwrap();
         let (carried, told, kept): (String, String, String) =
             (rows[0].get(0), rows[0].get(1), rows[0].get(2));
         assert_eq!(carried[3..35], trace);

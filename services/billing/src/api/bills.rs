@@ -1,6 +1,7 @@
 use axum::extract::State;
 use hospital_contracts::billing::{BillStatus, BillView};
 use hospital_kit::{
+    cause::Cause,
     http::{
         Allowed, Answer, Body, Cursor, EmptyBody, IdempotencyKey, IfMatch, Limit, ListProblems,
         Page, PathId, Problem, Query, ReadProblems, StepProblems,
@@ -27,8 +28,8 @@ fn changed(bill: &Bill) -> Answer {
 
 impl App {
     /// Answers a malformed body: that there is no such bill goes before what is wrong with the request.
-    async fn malformed(&self, id: BillId, problem: Problem) -> Problem {
-        match store::bill_by_id(&self.db, id).await {
+    async fn malformed(&self, cause: &Cause, id: BillId, problem: Problem) -> Problem {
+        match store::bill_by_id(self.db.reader(cause), id).await {
             Ok(Some(_)) => problem,
             Ok(None) => Problem::not_found(),
             Err(broken) => broken.into(),
@@ -47,7 +48,7 @@ pub(super) async fn show(
     who: Allowed<MoneyReaders>,
     PathId(id): PathId<BillKind>,
 ) -> Result<Answer, Problem> {
-    let bill = store::bill_by_id(&app.db, id)
+    let bill = store::bill_by_id(app.db.reader(&who.cause), id)
         .await?
         .filter(|bill| who.may_see(bill.patient))
         .ok_or_else(Problem::not_found)?;
@@ -104,7 +105,7 @@ pub(super) async fn list(
     if !who.scope().narrow(&mut filter.patient) {
         return Ok(Answer::plain(&Page::<BillView>::empty()));
     }
-    let found = store::bills(&app.db, &filter, after, query.limit.rows()).await?;
+    let found = store::bills(app.db.reader(&who.cause), &filter, after, query.limit.rows()).await?;
     let items = found.iter().map(Bill::view).collect();
     Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &BillView| last.id)))
 }
@@ -185,7 +186,7 @@ pub(super) async fn add(
 ) -> Result<Answer, Problem> {
     let lines = match body.parse().and_then(|bodies| lines(&bodies)) {
         Ok(lines) => lines,
-        Err(problem) => return Err(app.malformed(id, problem).await),
+        Err(problem) => return Err(app.malformed(&who.cause, id, problem).await),
     };
     let request = key.request("bill.add-lines", &who.cause, body.fingerprint());
     let work = async move |tx: &mut _| add_lines(tx, id, seen, lines).await;
@@ -207,7 +208,7 @@ pub(super) async fn issue(
     body: EmptyBody,
 ) -> Result<Answer, Problem> {
     if let Err(problem) = body.parse() {
-        return Err(app.malformed(id, problem).await);
+        return Err(app.malformed(&who.cause, id, problem).await);
     }
     let request = key.request("bill.issue", &who.cause, body.fingerprint());
     let zone = app.zone.clone();

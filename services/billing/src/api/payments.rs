@@ -3,7 +3,8 @@ use std::convert::Infallible;
 use axum::extract::State;
 use hospital_contracts::billing::{BillStatus, PaymentMethod, PaymentStatus, PaymentView};
 use hospital_kit::{
-    db::{Db, Tx},
+    cause::Cause,
+    db::{Reader, Tx},
     http::{
         Allowed, Answer, Body, CreateProblems, Cursor, IdempotencyKey, IfMatch, Keyed, Limit,
         ListProblems, Page, PathId, Problem, Query, ReadProblems, RequiredIdempotencyKey,
@@ -28,9 +29,9 @@ use crate::{
 };
 
 impl Explain for PayRefused {
-    async fn explain(self, db: &Db) -> Problem {
+    async fn explain(self, reader: Reader<'_>) -> Problem {
         let refused = match self {
-            Self::Overpayment { bill, .. } => match store::bill_by_id(db, bill).await {
+            Self::Overpayment { bill, .. } => match store::bill_by_id(reader, bill).await {
                 Ok(Some(found))
                     if found.appointment_cancelled
                         || matches!(found.status, BillStatus::Draft | BillStatus::Cancelled) =>
@@ -43,11 +44,13 @@ impl Explain for PayRefused {
                 // The refusal stands; only the outstanding amount goes unsaid.
                 Err(_) => self,
             },
-            Self::BillUnknownOrOtherCurrency { bill } => match store::bill_by_id(db, bill).await {
-                Ok(Some(_)) => Self::CurrencyMismatch,
-                Ok(None) => Self::BillUnknown,
-                Err(broken) => return broken.into(),
-            },
+            Self::BillUnknownOrOtherCurrency { bill } => {
+                match store::bill_by_id(reader, bill).await {
+                    Ok(Some(_)) => Self::CurrencyMismatch,
+                    Ok(None) => Self::BillUnknown,
+                    Err(broken) => return broken.into(),
+                }
+            }
             other => other,
         };
         Problem::from_refusal(&refused)
@@ -155,7 +158,7 @@ pub(super) async fn pay(
     }
     let cmd = given.command(&who, &key)?;
     let request = key.request("payment.take", &who.cause, body.fingerprint());
-    app.may_pay(&who, &cmd).await?;
+    app.may_pay(&who.cause, &cmd).await?;
     if let Some(token) = cmd.card_token.clone() {
         return Ok(app.pay_by_card(request, cmd, &token).await);
     }
@@ -164,7 +167,8 @@ pub(super) async fn pay(
 
 impl App {
     /// Cashiers take any payment; patients pay their own bills, by card.
-    async fn may_pay(&self, who: &Actor, cmd: &Pay) -> Result<(), Problem> {
+    async fn may_pay(&self, cause: &Cause, cmd: &Pay) -> Result<(), Problem> {
+        let who = &cause.actor;
         if who.roles.contains(Role::Cashier) {
             return Ok(());
         }
@@ -175,7 +179,7 @@ impl App {
                 "Patients pay by card; other payments are taken at the desk.",
             ));
         }
-        match store::bill_by_id(&self.db, cmd.bill).await? {
+        match store::bill_by_id(self.db.reader(cause), cmd.bill).await? {
             Some(bill) if who.patient == Some(bill.patient) => Ok(()),
             _ => Err(Problem::from_refusal(&PayRefused::BillUnknown)),
         }
@@ -224,7 +228,7 @@ pub(super) async fn show(
     who: Allowed<MoneyReaders>,
     PathId(id): PathId<PaymentKind>,
 ) -> Result<Answer, Problem> {
-    let found = store::payment_by_id(&app.db, id).await?;
+    let found = store::payment_by_id(app.db.reader(&who.cause), id).await?;
     let (payment, _) =
         found.filter(|(_, patient)| who.may_see(*patient)).ok_or_else(Problem::not_found)?;
     Ok(Answer::ok(payment.version, &payment.view()))
@@ -284,7 +288,7 @@ pub(super) async fn settle_conflicted(
         Ok(decided) => decided,
         // That there is no such payment goes before what is wrong with the request.
         Err(problem) => {
-            let found = store::payment_by_id(&app.db, id).await?;
+            let found = store::payment_by_id(app.db.reader(&who.cause), id).await?;
             return Err(if found.is_some() { problem } else { Problem::not_found() });
         }
     };
@@ -338,7 +342,8 @@ pub(super) async fn list(
     if !who.scope().narrow(&mut filter.patient) {
         return Ok(Answer::plain(&Page::<PaymentView>::empty()));
     }
-    let found = store::payments(&app.db, &filter, after, query.limit.rows()).await?;
+    let found =
+        store::payments(app.db.reader(&who.cause), &filter, after, query.limit.rows()).await?;
     let items = found.iter().map(Payment::view).collect();
     Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &PaymentView| last.id)))
 }

@@ -94,14 +94,16 @@ pub(super) struct ServiceTypeQuery {
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    _: Allowed<Staff>,
+    who: Allowed<Staff>,
     Query(query): Query<ServiceTypeQuery>,
 ) -> Result<Answer, Problem> {
     if query.code.as_deref().is_some_and(|code| !is_code(code)) {
         return Err(super::bad_query("code", "takes a service type's code"));
     }
     let after = query.cursor.as_ref().map(Cursor::decode::<String>).transpose()?;
-    let found = store::service_types(&app.db, query.code, after, query.limit.rows()).await?;
+    let found =
+        store::service_types(app.db.reader(&who.cause), query.code, after, query.limit.rows())
+            .await?;
     let items = found.iter().map(ServiceType::view).collect();
     Ok(Answer::plain(&Page::from_rows(items, query.limit, |last: &ServiceTypeView| {
         last.code.clone()

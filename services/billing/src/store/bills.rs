@@ -1,6 +1,6 @@
 use hospital_contracts::billing::{BillFacts, BillStatus};
 use hospital_kit::{
-    db::{Db, Tx},
+    db::{Reader, Tx},
     inbox::Poison,
     outcome::{Broken, Outcome},
     sql,
@@ -185,7 +185,7 @@ pub(crate) async fn bill_for_update(
     Ok(rows.first().map(bill))
 }
 
-pub(crate) async fn bill_by_id(db: &Db, id: BillId) -> Result<Option<Bill>, Broken> {
+pub(crate) async fn bill_by_id(db: Reader<'_>, id: BillId) -> Result<Option<Bill>, Broken> {
     let rows = db.read(sql!(select_bill!("WHERE b.id = $1"), id)).await?;
     Ok(rows.first().map(bill))
 }
@@ -214,7 +214,7 @@ macro_rules! bill_list {
 
 /// One page by rising id, after `after`.
 pub(crate) async fn bills(
-    db: &Db,
+    db: Reader<'_>,
     filter: &BillFilter,
     after: Option<BillId>,
     limit: i64,

@@ -7,7 +7,7 @@ use hospital_contracts::billing::{
 use hospital_kit::{
     append_each_from, append_from,
     cause::Cause,
-    db::{Db, Tx, Written},
+    db::{Db, Reader, Tx, Written},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -301,7 +301,7 @@ pub(crate) async fn payment_for_update<R>(
 }
 
 pub(crate) async fn payment_by_id(
-    db: &Db,
+    db: Reader<'_>,
     id: PaymentId,
 ) -> Result<Option<(Payment, PatientId)>, Broken> {
     let rows = db
@@ -341,7 +341,7 @@ macro_rules! payment_list {
 
 /// One page by rising id, after `after`.
 pub(crate) async fn payments(
-    db: &Db,
+    db: Reader<'_>,
     filter: &PaymentFilter,
     after: Option<PaymentId>,
     limit: i64,
@@ -378,7 +378,7 @@ pub(crate) struct DueCheck {
 /// Takes payments that are due for a look, for half a minute: another replica leaves them alone meanwhile.
 pub(crate) async fn claim_checks(db: &Db, limit: i64) -> Result<Vec<DueCheck>, Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("payment.claim-checks", sql!(
             "UPDATE payment p SET next_check_at = now() + interval '30 seconds', checks = p.checks + 1
              WHERE p.id IN (SELECT d.id FROM payment d WHERE d.status IN ('pending', 'unknown') AND d.next_check_at <= now()
                             ORDER BY d.next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED)

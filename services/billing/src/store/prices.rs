@@ -1,6 +1,6 @@
 use hospital_kit::{
     cause::Cause,
-    db::{Db, Tx},
+    db::{Reader, Tx},
     inbox::Poison,
     outcome::{Broken, Outcome},
     sql,
@@ -100,7 +100,7 @@ pub(crate) async fn put_service_type(
 
 /// One page by rising code, after `after`.
 pub(crate) async fn service_types(
-    db: &Db,
+    db: Reader<'_>,
     code: Option<String>,
     after: Option<String>,
     limit: i64,

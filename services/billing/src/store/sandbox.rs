@@ -9,7 +9,7 @@ pub(crate) async fn sandbox_record(
     outcome: &'static str,
 ) -> Result<String, Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("sandbox.record", sql!(
             "INSERT INTO sandbox_charge AS c (payment_id, amount, currency, outcome) VALUES ($1, $2, $3, $4)
              ON CONFLICT ON CONSTRAINT sandbox_charge_once DO UPDATE SET outcome = c.outcome
              RETURNING outcome",
@@ -23,7 +23,7 @@ pub(crate) async fn sandbox_record(
 }
 
 pub(crate) async fn sandbox_finish(db: &Db, payment: PaymentId) -> Result<(), Broken> {
-    db.read(sql!(
+    db.write_alone("sandbox.finish", sql!(
         "UPDATE sandbox_charge SET outcome = 'charged' WHERE payment_id = $1 AND outcome = 'processing'",
         payment,
     ))
@@ -38,7 +38,7 @@ pub(crate) async fn sandbox_lookup(
     amount: Money,
 ) -> Result<(String, Money), Broken> {
     let rows = db
-        .read(sql!(
+        .write_alone("sandbox.lookup", sql!(
             "INSERT INTO sandbox_charge AS c (payment_id, amount, currency, outcome) VALUES ($1, $2, $3, 'void')
              ON CONFLICT ON CONSTRAINT sandbox_charge_once DO UPDATE SET outcome = c.outcome
              RETURNING outcome, amount, currency",

@@ -84,10 +84,9 @@ async fn each_change_of_a_price_is_kept_with_who_made_it() {
         .await
         .unwrap();
     assert_eq!(kept, "1 12000 cashier, 2 15000 cashier", "setting what is there changes nothing");
-    let as_service = till
-        .app
-        .context
-        .db
-        .read(hospital_kit::sql!("UPDATE price_history SET price = 1 RETURNING code"));
+    let as_service = till.app.context.db.write_alone(
+        "test",
+        hospital_kit::sql!("UPDATE price_history SET price = 1 RETURNING code"),
+    );
     assert!(as_service.await.is_err(), "it is only added to");
 }

@@ -8,6 +8,7 @@ mod told;
 use axum::{Router, extract::State};
 use hospital_contracts::patient::{PatientStatus, PatientView};
 use hospital_kit::{
+    cause::Cause,
     clock::Clock,
     db::Db,
     http::{
@@ -50,8 +51,8 @@ impl App {
     }
 
     /// Answers a malformed body: that there is no such patient goes before what is wrong with the request.
-    async fn malformed(&self, id: PatientId, problem: Problem) -> Problem {
-        match store::exists(&self.db, id).await {
+    async fn malformed(&self, cause: &Cause, id: PatientId, problem: Problem) -> Problem {
+        match store::exists(self.db.reader(cause), id).await {
             Ok(true) => problem,
             Ok(false) => Problem::not_found(),
             Err(broken) => broken.into(),
@@ -151,7 +152,8 @@ async fn show(
     if !who.may_see(id) {
         return Err(Problem::not_found());
     }
-    let patient = store::find(&app.db, id).await?.ok_or_else(Problem::not_found)?;
+    let patient =
+        store::find(app.db.reader(&who.cause), id).await?.ok_or_else(Problem::not_found)?;
     Ok(Answer::ok(patient.version, &Told::to(&who, &patient)))
 }
 
@@ -174,7 +176,7 @@ async fn update(
 ) -> Result<Answer, Problem> {
     let patch = match body.parse().and_then(|patch| Ok(patch.check(app.today(), app.country)?)) {
         Ok(patch) => patch,
-        Err(problem) => return Err(app.malformed(id, problem).await),
+        Err(problem) => return Err(app.malformed(&who.cause, id, problem).await),
     };
     let request = key.request("patient.update", &who.cause, body.fingerprint());
     let cause = who.cause.clone();
@@ -245,7 +247,7 @@ async fn set_status(
         Ok(faults.finish(reason.map(Sensitive::new))?)
     }) {
         Ok(reason) => reason,
-        Err(problem) => return Err(app.malformed(id, problem).await),
+        Err(problem) => return Err(app.malformed(&request.cause, id, problem).await),
     };
     let cause = request.cause.clone();
     let work = async move |tx: &mut _| change::set_status(tx, &cause, id, seen, to, &reason).await;

@@ -128,7 +128,7 @@ pub(super) async fn search(
     let after = query.cursor.as_ref().map(Cursor::decode::<PatientId>).transpose()?;
     let search = query.search(app.country)?;
     let (rows, all_folded) = (query.limit.rows(), app.all_folded.get());
-    let found = store::search(&app.db, search, after, rows, all_folded).await?;
+    let found = store::search(app.db.reader(&who.cause), search, after, rows, all_folded).await?;
     let page = Page::from_rows(found, query.limit, |last: &Patient| last.id);
     let items = page.items.iter().map(|patient| Told::to(&who, patient)).collect();
     Ok(Answer::plain(&Page::<Told> { items, next_cursor: page.next_cursor }))

@@ -44,8 +44,8 @@ impl StandingQuery {
 )]
 pub(super) async fn standing(
     State(app): State<App>,
-    _: Allowed<Services>,
+    who: Allowed<Services>,
     Query(query): Query<StandingQuery>,
 ) -> Result<Answer, Problem> {
-    Ok(Answer::plain(&store::standings(&app.db, query.ids()?).await?))
+    Ok(Answer::plain(&store::standings(app.db.reader(&who.cause), query.ids()?).await?))
 }

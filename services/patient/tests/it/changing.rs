@@ -184,7 +184,13 @@ async fn the_service_cannot_rewrite_history() {
         "UPDATE patient_history SET actor = 'x' RETURNING 1",
         "DELETE FROM patient_history RETURNING 1",
     ] {
-        let refused = desk.context.db.read(hospital_kit::sql!(sql)).await.unwrap_err().to_string();
+        let refused = desk
+            .context
+            .db
+            .write_alone("test", hospital_kit::sql!(sql))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("permission denied"), "{refused}");
     }
 }
