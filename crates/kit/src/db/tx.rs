@@ -36,6 +36,22 @@ macro_rules! sql {
     };
 }
 
+/// Makes a statement that must change exactly `$rows` rows. Otherwise it ends its transaction as the
+/// violation of a constraint does, one called `$rule`: [`Written::refuse_on`](crate::db::Written::refuse_on)
+/// turns it into a refusal, in the round trip that all of it is sent in. Several commands in one
+/// statement expect `cardinality($1)` rows, and are tried one by one if there are fewer.
+#[macro_export]
+macro_rules! exactly {
+    ($rows:literal, $rule:literal, $change:literal $(, $value:expr)* $(,)?) => {
+        $crate::sql!(
+            concat!(
+                "WITH changed AS (", $change, " RETURNING 1) SELECT expect_rows(count(*), ", $rows, ", '", $rule, "') FROM changed"
+            )
+            $(, $value)*
+        )
+    };
+}
+
 /// Sessions are read-only but for this.
 const BEGIN: &str = "BEGIN READ WRITE";
 const COMMIT: &str = "COMMIT";
@@ -340,7 +356,7 @@ pub struct Written<'a, R> {
 }
 
 impl<R> Written<'_, R> {
-    /// Turns a violation of the named constraint, at this statement or deferred to the commit, into a refusal. Partitions have constraints
+    /// Turns a violation of the named constraint, or of the rule of [`exactly!`](crate::exactly), at this statement or deferred to the commit, into a refusal. Partitions have constraints
     /// of their own, each named as the whole table's would be, then `__` and the partition: they are meant as well.
     pub fn refuse_on(self, constraint: &'static str, refused: R) -> Self {
         self.tx.refusals.push((constraint, refused));

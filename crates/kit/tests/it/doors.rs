@@ -4,6 +4,7 @@ use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus
 use hospital_kit::{
     cause::Cause,
     db::{Db, Tx},
+    exactly,
     http::{Answer, Problem},
     idempotency::{self, Explain, Request},
     outbox,
@@ -19,6 +20,7 @@ use crate::support::schema;
 enum PayRefused {
     Overpaid,
     BillUnknown,
+    Touched,
 }
 
 impl Refusal for PayRefused {
@@ -29,6 +31,7 @@ impl Refusal for PayRefused {
         match self {
             Self::Overpaid => "overpayment",
             Self::BillUnknown => "bill-unknown",
+            Self::Touched => "bill-touched",
         }
     }
     fn detail(&self) -> String {
@@ -291,4 +294,40 @@ async fn postgresql_refuses_a_reading_that_writes() {
     );
     assert_eq!(written.await.unwrap()[0].get::<_, i64>(0), 7, "and a write by itself is one");
     assert_eq!(one(&db, "SELECT paid FROM bill").await, 7);
+}
+
+/// Takes what is left of a bill, if nobody has touched it.
+fn take_untouched(tx: &mut Tx<PayRefused>, bill: Uuid) {
+    tx.write(exactly!(
+        1,
+        "bill_untouched",
+        "UPDATE bill SET version = version + 1 WHERE id = $1 AND version = 1",
+        bill
+    ))
+    .refuse_on("bill_untouched", PayRefused::Touched);
+}
+
+#[tokio::test]
+async fn other_rows_than_expected_are_a_refusal_within_the_one_round_trip() {
+    let (_database, db) = schema().await;
+    let bill = bill(&db).await;
+    let take = || {
+        db.write("test.take", async |tx: &mut Tx<PayRefused>| {
+            take_untouched(tx, bill);
+            outbox::append(tx, &Cause::system("test"), &event());
+            Ok(tx.flights())
+        })
+    };
+    assert_eq!(take().await.unwrap(), 0, "nothing is sent before the commit");
+    let again = take().await.unwrap_err();
+    assert!(matches!(again, Failure::Refused(PayRefused::Touched)), "{again:?}");
+    assert_eq!(one(&db, "SELECT count(*) FROM outbox").await, 1, "nothing of it stays");
+    // A rule that nobody explains is a defect, and named in the log.
+    let unexplained = db.write("test.take", async |tx: &mut Tx<PayRefused>| {
+        tx.write(exactly!(2, "two_bills", "UPDATE bill SET paid = 1 WHERE id = $1", bill));
+        Ok(())
+    });
+    let Err(Failure::Broken(broken)) = unexplained.await else { panic!("it was no refusal") };
+    assert_eq!(broken.kind(), BrokenKind::Defect);
+    assert!(broken.to_string().contains("two_bills: 1 rows, not 2"), "{broken}");
 }

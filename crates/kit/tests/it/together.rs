@@ -7,6 +7,7 @@ use hospital_contracts::patient::{PatientFacts, PatientRegistered, PatientStatus
 use hospital_kit::{
     cause::Cause,
     db::{Db, Tx},
+    exactly,
     http::Answer,
     idempotency::{Explain, Joint, Member, Request, Together},
     outbox,
@@ -24,6 +25,7 @@ enum PayRefused {
     Overpaid,
     BillUnknown,
     NothingToPay,
+    Touched,
 }
 
 impl Refusal for PayRefused {
@@ -35,6 +37,7 @@ impl Refusal for PayRefused {
             Self::Overpaid => "overpayment",
             Self::BillUnknown => "bill-unknown",
             Self::NothingToPay => "nothing-to-pay",
+            Self::Touched => "bill-touched",
         }
     }
     fn detail(&self) -> String {
@@ -357,4 +360,55 @@ async fn what_commands_of_several_callers_write_together_names_the_caller_and_th
         assert_eq!(told.get::<_, Option<String>>(1), cause.trace);
         assert_eq!(told.get::<_, &str>(2), "test.pay", "the transaction's name is apart");
     }
+}
+
+/// Takes bills that nobody has touched.
+struct Taking;
+
+impl Joint for Taking {
+    type Cmd = Uuid;
+    type Done = Uuid;
+    type Refused = PayRefused;
+
+    const NAME: &'static str = "test.take";
+
+    fn check(_: &Uuid, _: Timestamp) -> Result<(), PayRefused> {
+        Ok(())
+    }
+
+    fn clash(_: &Uuid, _: &Uuid) -> bool {
+        false
+    }
+
+    fn work(tx: &mut Tx<PayRefused>, members: &[Member<Uuid>]) -> Outcome<Vec<Uuid>, PayRefused> {
+        let bills: Vec<Uuid> = members.iter().map(|member| member.cmd).collect();
+        tx.write(exactly!(
+            "cardinality($1)",
+            "bill_untouched",
+            "UPDATE bill SET version = version + 1 WHERE id = ANY ($1::uuid[]) AND version = 1",
+            bills.clone()
+        ))
+        .refuse_on("bill_untouched", PayRefused::Touched);
+        Ok(bills)
+    }
+
+    fn answer(taken: &Uuid) -> Answer {
+        Answer::created("/bills/1", 1, taken)
+    }
+}
+
+#[tokio::test]
+async fn of_several_only_the_one_whose_rows_are_not_there_is_refused() {
+    let (_database, db) = schema().await;
+    let mut bills = Vec::new();
+    for n in 1..=6 {
+        bills.push(bill(&db, n).await);
+    }
+    let touched = sql!("UPDATE bill SET version = 2 WHERE id = $1", bills[3]);
+    db.write_alone("test", touched).await.unwrap();
+    let taking = Together::<Taking>::new(&db);
+    let calls = bills.iter().map(|bill| taking.once(request(None), *bill));
+    let said: Vec<u16> = join_all(calls).await.iter().map(Answer::status).collect();
+    assert_eq!(said, [201, 201, 201, 409, 201, 201]);
+    assert_eq!(count(&db, "bill WHERE version = 2").await, 6, "each of them once");
 }
