@@ -34,8 +34,12 @@ pub struct Book {
 }
 
 /// Writes the appointments, the reservations of those who meet, the first steps of their history and their events, each in one statement
-/// for all. Nothing is read, so all of it is one flight; that a time is free is for the reservations' constraint to say.
-pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Cause)]) -> Vec<Appointment> {
+/// for all. Nothing is read, so all of it is one round trip; that a time is free is for the reservations' constraint to say. `R` is the
+/// refusal of whatever books: a booking's own, or one that a booking is a part of.
+pub fn book<R: From<BookingRefused>>(
+    tx: &mut Tx<R>,
+    commands: &[(&Book, &Cause)],
+) -> Vec<Appointment> {
     let booked: Vec<Appointment> =
         commands.iter().map(|(cmd, _)| cmd.appointment(tx.now())).collect();
     let own: Vec<_> = booked
@@ -45,9 +49,9 @@ pub fn book(tx: &mut Tx<BookingRefused>, commands: &[(&Book, &Cause)]) -> Vec<Ap
         .collect();
     store::lock_times(tx, &booked, own.iter().map(|(one, _)| one.patient));
     store::insert_appointments(tx, &booked);
-    store::count_own(tx, &own, BookingRefused::TooMuch);
+    store::count_own(tx, &own, |more| BookingRefused::TooMuch(more).into());
     store::insert_appointment_identifiers(tx, &booked);
-    store::insert_reservations(tx, &booked, BookingRefused::SlotUnavailable);
+    store::insert_reservations(tx, &booked, |taken| BookingRefused::SlotUnavailable(taken).into());
     let causes = || commands.iter().map(|(_, cause)| *cause);
     let steps: Vec<_> = booked.iter().zip(causes()).collect();
     store::insert_first_steps(tx, &steps);

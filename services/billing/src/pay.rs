@@ -49,7 +49,10 @@ impl Pay {
 
 /// Cash, cheque and transfer settle at once: one flight, the bills' rows last, so that they are locked as briefly as can be. Payments of one
 /// bill change it once, by their sum.
-pub(crate) fn pay(tx: &mut Tx<PayRefused>, commands: &[(&Pay, &Cause)]) -> Vec<Payment> {
+pub(crate) fn pay<R: From<PayRefused>>(
+    tx: &mut Tx<R>,
+    commands: &[(&Pay, &Cause)],
+) -> Vec<Payment> {
     let payments: Vec<Payment> =
         commands.iter().map(|(cmd, _)| cmd.payment(tx, PaymentStatus::Succeeded)).collect();
     store::insert_payments(tx, &payments, None);
@@ -60,11 +63,11 @@ pub(crate) fn pay(tx: &mut Tx<PayRefused>, commands: &[(&Pay, &Cause)]) -> Vec<P
 }
 
 /// A card's amount is held before the gateway is asked, so that nothing else can be paid from it meanwhile.
-pub(crate) async fn reserve(
-    tx: &mut Tx<PayRefused>,
+pub(crate) async fn reserve<R: From<PayRefused>>(
+    tx: &mut Tx<R>,
     cmd: Pay,
     check_after_s: f64,
-) -> Outcome<Payment, PayRefused> {
+) -> Outcome<Payment, R> {
     let payment = cmd.payment(tx, PaymentStatus::Pending);
     store::insert_payments(tx, std::slice::from_ref(&payment), Some(check_after_s));
     store::add_reserved(tx, &payment);

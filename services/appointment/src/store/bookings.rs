@@ -57,7 +57,7 @@ fn folded(id: Uuid) -> i64 {
 }
 
 /// Queues new appointments, all of them in one statement. Who is refused is for one alone to say: several are tried again one by one.
-pub fn insert_appointments(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
+pub fn insert_appointments<R: From<BookingRefused>>(tx: &mut Tx<R>, appointments: &[Appointment]) {
     let now = tx.now();
     tx.write(sql!(
         "INSERT INTO appointment (id, version, patient_id, practitioner_id, starts_at, ends_at, status, service_type, reason,
@@ -79,7 +79,7 @@ pub fn insert_appointments(tx: &mut Tx<BookingRefused>, appointments: &[Appointm
         each(appointments, |a| a.back_dated),
         now,
     ))
-    .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown);
+    .refuse_on("appointment_practitioner_known", BookingRefused::PractitionerUnknown.into());
 }
 
 /// Notes of appointments that patients booked themselves, or made longer, how many such ones each patient now has ahead and how long those
@@ -120,7 +120,10 @@ fn each<T, V>(of: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
     of.iter().map(value).collect()
 }
 
-pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointments: &[Appointment]) {
+pub fn insert_appointment_identifiers<R: From<BookingRefused>>(
+    tx: &mut Tx<R>,
+    appointments: &[Appointment],
+) {
     let wanted: Vec<(AppointmentId, &Identifier)> = appointments
         .iter()
         .flat_map(|a| a.identifiers.iter().map(|identifier| (a.id, identifier)))
@@ -142,7 +145,8 @@ pub fn insert_appointment_identifiers(tx: &mut Tx<BookingRefused>, appointments:
         BookingRefused::IdentifierTaken {
             wanted: wanted.iter().map(|(_, identifier)| (*identifier).clone()).collect(),
             holder: None,
-        },
+        }
+        .into(),
     );
 }
 

@@ -9,8 +9,8 @@ use hospital_appointment::{
     slot::Slot,
 };
 use hospital_contracts::appointment::CancelledBy;
-use hospital_kit::{cause::Cause, db::Tx};
-use hospital_types::{PatientId, PractitionerId, Sensitive};
+use hospital_kit::{cause::Cause, db::Tx, exactly, outcome::Failure};
+use hospital_types::{AppointmentId, PatientId, PractitionerId, Sensitive};
 use jiff::{ToSpan, tz::TimeZone};
 
 use crate::desk::{Desk, at};
@@ -102,4 +102,59 @@ async fn what_is_refused_without_looking_is_refused_before_anything_is_sent() {
     ] {
         assert_eq!(cmd(standing, start).check(now), expected);
     }
+}
+
+/// Why a hold does not become a booking: a refusal that a booking's is a part of.
+#[derive(Debug)]
+enum ConfirmRefused {
+    HoldGone,
+    Booking(BookingRefused),
+}
+
+impl From<BookingRefused> for ConfirmRefused {
+    fn from(refused: BookingRefused) -> Self {
+        Self::Booking(refused)
+    }
+}
+
+#[tokio::test]
+async fn a_booking_within_another_command_is_refused_in_the_words_of_that_command() {
+    let desk = Desk::open().await;
+    let cmd = Book {
+        patient: desk.patients.active(),
+        standing: Standing::Active,
+        practitioner: desk.practitioner().await,
+        slot: Slot::stored(at("10:00"), at("10:30")),
+        service_type: "visit".to_owned(),
+        reason: None,
+        back_dated: false,
+        identifiers: Vec::new(),
+        own: None,
+    };
+    let cause = Cause::system("test");
+    let confirm = |hold: Option<AppointmentId>| {
+        let (desk, cmd, cause) = (&desk, &cmd, &cause);
+        desk.db.write("test", async move |tx: &mut Tx<ConfirmRefused>| {
+            if let Some(hold) = hold {
+                tx.write(exactly!(
+                    1,
+                    "hold_is_open",
+                    "UPDATE appointment SET version = version + 1 WHERE id = $1 AND status = 'held'",
+                    hold
+                ))
+                .refuse_on("hold_is_open", ConfirmRefused::HoldGone);
+            }
+            let booked = book(tx, &[(cmd, cause)]).pop().unwrap();
+            Ok((booked.id, tx.flights()))
+        })
+    };
+    let gone = confirm(Some(AppointmentId::new())).await;
+    assert!(matches!(gone, Err(Failure::Refused(ConfirmRefused::HoldGone))), "{gone:?}");
+    let (_, flights) = confirm(None).await.unwrap();
+    assert_eq!(flights, BOOKING);
+    let taken = confirm(None).await;
+    let Err(Failure::Refused(ConfirmRefused::Booking(refused))) = taken else {
+        panic!("{taken:?}")
+    };
+    assert!(matches!(refused, BookingRefused::SlotUnavailable(_)), "{refused:?}");
 }

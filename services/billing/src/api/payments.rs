@@ -190,7 +190,7 @@ impl App {
         let cause = request.cause.clone();
         // Should this process die, the reconciler finds the payment after this time.
         let check_after_s = self.gateway_timeout.as_secs_f64() + 3.0;
-        let work = async move |tx: &mut _| reserve(tx, cmd, check_after_s).await;
+        let work = async move |tx: &mut Tx<PayRefused>| reserve(tx, cmd, check_after_s).await;
         let payment = match idempotency::claim(&self.db, request, |_| None, work).await {
             Once::Fresh(payment, _) => payment,
             Once::Answered(answer) => return answer,

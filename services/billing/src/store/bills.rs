@@ -1,7 +1,6 @@
 use hospital_contracts::billing::{BillFacts, BillStatus};
 use hospital_kit::{
     db::{Reader, Tx},
-    inbox::Poison,
     outcome::{Broken, Outcome},
     sql,
 };
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use tokio_postgres::{Row, types::Json};
 
 use super::money;
-use crate::bill::{Bill, BillRefused, Line};
+use crate::bill::{Bill, Line};
 
 /// Queues the locks of appointments, in one order for everybody.
 pub(crate) fn lock_appointments<R>(tx: &mut Tx<R>, appointments: &[AppointmentId]) {
@@ -82,12 +81,12 @@ fn insert_lines<R>(tx: &mut Tx<R>, lines: &[(BillId, &Line)]) {
     ));
 }
 
-pub(crate) fn append_lines(tx: &mut Tx<BillRefused>, bill: &Bill, lines: &[Line]) {
+pub(crate) fn append_lines<R>(tx: &mut Tx<R>, bill: &Bill, lines: &[Line]) {
     let lines: Vec<(BillId, &Line)> = lines.iter().map(|line| (bill.id, line)).collect();
     insert_lines(tx, &lines);
 }
 
-pub(crate) fn update_total(tx: &mut Tx<BillRefused>, bill: &Bill) {
+pub(crate) fn update_total<R>(tx: &mut Tx<R>, bill: &Bill) {
     tx.write(sql!(
         "UPDATE bill SET total = $2, version = $3 WHERE id = $1",
         bill.id,
@@ -96,7 +95,7 @@ pub(crate) fn update_total(tx: &mut Tx<BillRefused>, bill: &Bill) {
     ));
 }
 
-pub(crate) fn update_issued(tx: &mut Tx<BillRefused>, bill: &Bill) {
+pub(crate) fn update_issued<R>(tx: &mut Tx<R>, bill: &Bill) {
     tx.write(sql!(
         "UPDATE bill SET state = 'issued', number = $2, issued_at = $3, version = $4 WHERE id = $1",
         bill.id,
@@ -121,10 +120,10 @@ pub(crate) async fn take_numbers<R>(tx: &mut Tx<R>, year: i32, count: i64) -> Ou
 }
 
 /// Marks the bills of cancelled appointments, cancels those without payments and gives them.
-pub(crate) async fn cancel_bills(
-    tx: &mut Tx<Poison>,
+pub(crate) async fn cancel_bills<R>(
+    tx: &mut Tx<R>,
     appointments: &[AppointmentId],
-) -> Outcome<Vec<BillFacts>, Poison> {
+) -> Outcome<Vec<BillFacts>, R> {
     lock_appointments(tx, appointments);
     tx.write(sql!(
         "INSERT INTO cancelled_appointment (appointment_id)
@@ -175,10 +174,7 @@ macro_rules! select_bill {
     };
 }
 
-pub(crate) async fn bill_for_update(
-    tx: &mut Tx<BillRefused>,
-    id: BillId,
-) -> Outcome<Option<Bill>, BillRefused> {
+pub(crate) async fn bill_for_update<R>(tx: &mut Tx<R>, id: BillId) -> Outcome<Option<Bill>, R> {
     // The lock first, in a statement of its own: lines that were added while it was waited for are then visible.
     tx.write(sql!("SELECT id FROM bill WHERE id = $1 FOR NO KEY UPDATE", id));
     let rows = tx.read(sql!(select_bill!("WHERE b.id = $1"), id)).await?;

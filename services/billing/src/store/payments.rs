@@ -19,8 +19,8 @@ use super::money;
 use crate::payment::{Asked, FailureCode, PayRefused, Payment};
 
 /// Queues payments, all in one statement. Their bills and currencies are checked at the commit.
-pub(crate) fn insert_payments(
-    tx: &mut Tx<PayRefused>,
+pub(crate) fn insert_payments<R: From<PayRefused>>(
+    tx: &mut Tx<R>,
     payments: &[Payment],
     check_after_s: Option<f64>,
 ) {
@@ -49,7 +49,7 @@ pub(crate) fn insert_payments(
     ));
     if let [first, ..] = payments {
         let refused = PayRefused::BillUnknownOrOtherCurrency { bill: first.bill };
-        statement.refuse_on("payment_bill_exists", refused);
+        statement.refuse_on("payment_bill_exists", refused.into());
     }
 }
 
@@ -59,7 +59,7 @@ fn each<T, V>(of: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
 
 /// Queues the payments' effect on their bills, each bill once. Conditional on nothing: the bills' constraints decide. Payments of one bill
 /// are in one currency.
-pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
+pub(crate) fn add_paid<R: From<PayRefused>>(tx: &mut Tx<R>, payments: &[Payment]) {
     let mut sums: BTreeMap<BillId, (i64, i32, Currency)> = BTreeMap::new();
     for payment in payments {
         let sum = sums.entry(payment.bill).or_insert_with(|| (0, 0, payment.amount.currency()));
@@ -81,8 +81,8 @@ pub(crate) fn add_paid(tx: &mut Tx<PayRefused>, payments: &[Payment]) {
     if let [first, ..] = payments {
         let over = PayRefused::Overpayment { bill: first.bill, outstanding: None };
         statement
-            .refuse_on("bill_not_overpaid", over)
-            .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+            .refuse_on("bill_not_overpaid", over.into())
+            .refuse_on("bill_takes_payments", PayRefused::NotPayable.into());
     }
 }
 
@@ -115,15 +115,18 @@ fn lock_bills<R>(tx: &mut Tx<R>, bills: Vec<BillId>) {
     ));
 }
 
-pub(crate) fn add_reserved(tx: &mut Tx<PayRefused>, payment: &Payment) {
+pub(crate) fn add_reserved<R: From<PayRefused>>(tx: &mut Tx<R>, payment: &Payment) {
     tx.write(sql!(
         "UPDATE bill SET reserved = reserved + $2, version = version + 1 WHERE id = $1 AND currency = $3",
         payment.bill,
         payment.amount.minor(),
         payment.amount.currency().code().to_owned(),
     ))
-    .refuse_on("bill_not_overpaid", PayRefused::Overpayment { bill: payment.bill, outstanding: None })
-    .refuse_on("bill_takes_payments", PayRefused::NotPayable);
+    .refuse_on(
+        "bill_not_overpaid",
+        PayRefused::Overpayment { bill: payment.bill, outstanding: None }.into(),
+    )
+    .refuse_on("bill_takes_payments", PayRefused::NotPayable.into());
 }
 
 /// Queues that a payment which held `reserved` is paid.

@@ -1,7 +1,6 @@
 use hospital_kit::{
     cause::Cause,
     db::{Reader, Tx},
-    inbox::Poison,
     outcome::{Broken, Outcome},
     sql,
 };
@@ -9,10 +8,7 @@ use hospital_types::Money;
 use tokio_postgres::Row;
 
 use super::{currency, money};
-use crate::{
-    generate::Booked,
-    price::{PriceRefused, ServiceType},
-};
+use crate::{generate::Booked, price::ServiceType};
 
 /// What the price list and the past say of a booked appointment.
 pub(crate) struct Pricing {
@@ -23,10 +19,7 @@ pub(crate) struct Pricing {
 }
 
 /// Looks a batch up, in its order. Each appointment is locked first: its cancellation may be at work elsewhere.
-pub(crate) async fn pricing(
-    tx: &mut Tx<Poison>,
-    booked: &[Booked],
-) -> Outcome<Vec<Pricing>, Poison> {
+pub(crate) async fn pricing<R>(tx: &mut Tx<R>, booked: &[Booked]) -> Outcome<Vec<Pricing>, R> {
     let ids: Vec<_> = booked.iter().map(|one| one.facts.appointment_id).collect();
     let codes: Vec<_> = booked.iter().map(|one| one.facts.service_type.clone()).collect();
     let times: Vec<_> = booked.iter().map(|one| one.at).collect();
@@ -62,10 +55,7 @@ pub(crate) async fn pricing(
 }
 
 /// The version of a price list entry, which is locked until the end.
-pub(crate) async fn lock_service_type(
-    tx: &mut Tx<PriceRefused>,
-    code: &str,
-) -> Outcome<Option<i32>, PriceRefused> {
+pub(crate) async fn lock_service_type<R>(tx: &mut Tx<R>, code: &str) -> Outcome<Option<i32>, R> {
     let lock = "SELECT version FROM service_type WHERE code = $1 FOR NO KEY UPDATE";
     let rows = tx.read(sql!(lock, code.to_owned())).await?;
     Ok(rows.first().map(|row| row.get(0)))
@@ -73,11 +63,11 @@ pub(crate) async fn lock_service_type(
 
 /// Sets a price list entry; gives it with whether it is new. Setting what is there already changes nothing. The table keeps its own
 /// history, with the actor that it is told here.
-pub(crate) async fn put_service_type(
-    tx: &mut Tx<PriceRefused>,
+pub(crate) async fn put_service_type<R>(
+    tx: &mut Tx<R>,
     cause: &Cause,
     entry: &ServiceType,
-) -> Outcome<(ServiceType, bool), PriceRefused> {
+) -> Outcome<(ServiceType, bool), R> {
     let actor = cause.actor.subject.clone();
     tx.write(sql!("SELECT set_config('hospital.actor', $1, true)", actor));
     let rows = tx
