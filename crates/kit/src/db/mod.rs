@@ -1,12 +1,14 @@
 //! The one way into a service's database.
 //!
-//! Commands go through one of three doors of the same shape: [`idempotency::once`](crate::idempotency::once) for HTTP writes,
-//! [`inbox::once`](crate::inbox::once) for events, [`Db::write`] for scheduled work. Behind each door stands a unit of work,
-//! [`Tx`], that queues its writes and sends them in one flight. Reads that only feed a page go through a [`Reader`], and the few single statements
-//! that need no more through [`Db::write_alone`].
+//! Commands go through one of three transaction boundaries of the same shape:
+//! [`idempotency::once`](crate::idempotency::once) for HTTP writes, [`inbox::once`](crate::inbox::once)
+//! for events, [`Db::write`] for scheduled work. Behind each stands a [`Tx`], which queues its writes
+//! and sends them in one round trip. Reads that only feed a page go through a [`Reader`], and the few
+//! single statements that need no more through [`Db::write_alone`].
 //!
-//! Sessions are read-only unless a transaction says otherwise, which a unit of work does as it begins. So PostgreSQL refuses what a
-//! [`Reader`] is given to write, and neither costs a round trip or a statement more.
+//! Sessions are read-only unless a transaction says otherwise, which a [`Tx`] does as it begins. So
+//! PostgreSQL refuses what a [`Reader`] is given to write, at the cost of no round trip and no
+//! statement.
 
 mod error;
 mod tx;
