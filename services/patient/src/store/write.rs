@@ -1,0 +1,212 @@
+//! What a registration, a change or a new folding writes.
+
+use std::convert::Infallible;
+
+use hospital_kit::{cause::Cause, db::Tx, outcome::Outcome, sql};
+use hospital_types::{PatientId, Sensitive};
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::{BirthColumns, columns, patient, select_patient};
+use crate::{
+    fold,
+    patient::{Demographics, Patient},
+    refused::{ChangeRefused, RegisterRefused, Taken},
+};
+
+pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    let birth = BirthColumns::of(d);
+    tx.write(sql!(
+        "INSERT INTO patient (id, version, status, given_name, family_name, temporary_name, birth_date, birth_precision, birth_estimated,
+                              gender, phone, email, language, address, created_at, updated_at, folded)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16)",
+        patient.id,
+        patient.version,
+        patient.status.as_str(),
+        text_or_none(d.given_name.as_ref()),
+        text_or_none(d.family_name.as_ref()),
+        exposed(d.temporary_name.as_ref()),
+        birth.date,
+        birth.precision,
+        birth.estimated,
+        d.gender.as_str(),
+        exposed(d.phone.as_ref()),
+        exposed(d.email.as_ref()),
+        d.language.clone(),
+        d.address.as_ref().map(|a| Json(a.expose().clone())),
+        patient.created_at,
+        folded(d),
+    ));
+    insert_names(tx, &[(patient.id, d.names(), d.temporary())]);
+    if !d.identifiers.is_empty() {
+        let taken = RegisterRefused::IdentifierTaken(Taken::of(&d.identifiers, None));
+        insert_identifiers(tx, patient.id, d, taken);
+    }
+}
+
+fn exposed(text: Option<&Sensitive<String>>) -> Option<String> {
+    text.map(|text| text.expose().clone())
+}
+
+/// A name that there is not is an empty text: the version before reads a text.
+fn text_or_none(name: Option<&Sensitive<String>>) -> String {
+    exposed(name).unwrap_or_default()
+}
+
+/// What `patient_to_fold` compares: the names that the entries are made of. A temporary name never
+/// changes.
+fn folded(d: &Demographics) -> String {
+    let (given, family) =
+        (text_or_none(d.given_name.as_ref()), text_or_none(d.family_name.as_ref()));
+    format!("{}{given}/{family}", fold::fold_version!())
+}
+
+/// Writes the entries that patients are found by, from each one's names and temporary name.
+fn insert_names<R>(tx: &mut Tx<R>, patients: &[(PatientId, Vec<&str>, Option<&str>)]) {
+    let (mut owners, mut words, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, names, temporary) in patients {
+        for entry in fold::entries(names, *temporary) {
+            owners.push(*id);
+            words.push(entry.word);
+            all.push(entry.words);
+        }
+    }
+    tx.write(sql!(
+        "INSERT INTO patient_name (patient_id, word, words)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING",
+        owners,
+        words,
+        all,
+    ));
+}
+
+/// Folds the names of up to `limit` patients after `after` anew, if they were folded otherwise or
+/// not at all; gives the last of them.
+pub(crate) async fn fold_some(
+    tx: &mut Tx<Infallible>,
+    after: Option<PatientId>,
+    limit: i64,
+) -> Outcome<Option<PatientId>, Infallible> {
+    let rows = tx
+        .read(sql!(
+            concat!(
+                "SELECT id, given_name, family_name, temporary_name FROM patient
+                 WHERE folded IS DISTINCT FROM '",
+                fold::fold_version!(),
+                "' || given_name || '/' || family_name AND id > $1
+                 ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+            ),
+            after.map_or(Uuid::nil(), PatientId::uuid),
+            limit,
+        ))
+        .await?;
+    let patients: Vec<(PatientId, Vec<&str>, Option<&str>)> = rows
+        .iter()
+        .map(|row| {
+            let names: [&str; 2] = [row.get("given_name"), row.get("family_name")];
+            let names = names.into_iter().filter(|name| !name.is_empty()).collect();
+            (row.get("id"), names, row.get("temporary_name"))
+        })
+        .collect();
+    let ids: Vec<PatientId> = patients.iter().map(|(id, ..)| *id).collect();
+    let Some(last) = ids.last().copied() else { return Ok(None) };
+    tx.write(sql!("DELETE FROM patient_name WHERE patient_id = ANY ($1)", ids.clone()));
+    insert_names(tx, &patients);
+    tx.write(sql!(
+        concat!(
+            "UPDATE patient SET folded = '",
+            fold::fold_version!(),
+            "' || given_name || '/' || family_name WHERE id = ANY ($1)"
+        ),
+        ids,
+    ));
+    Ok(Some(last))
+}
+
+pub(crate) async fn for_update(
+    tx: &mut Tx<ChangeRefused>,
+    id: PatientId,
+) -> Outcome<Option<Patient>, ChangeRefused> {
+    let rows = tx.read(sql!(select_patient!("WHERE p.id = $1 FOR NO KEY UPDATE OF p"), id)).await?;
+    Ok(rows.first().map(patient))
+}
+
+fn insert_identifiers<R>(tx: &mut Tx<R>, id: PatientId, d: &Demographics, refused: R) {
+    let (systems, values) = columns(&d.identifiers);
+    tx.write(sql!(
+        "INSERT INTO patient_identifier (patient_id, system, value)
+         SELECT $1, i.system, i.value FROM unnest($2::text[], $3::text[]) AS i (system, value) ORDER BY 2, 3",
+        id,
+        systems,
+        values,
+    ))
+    .refuse_on("patient_identifier_taken", refused);
+}
+
+pub(crate) fn insert_history<R>(
+    tx: &mut Tx<R>,
+    cause: &Cause,
+    patient: &Patient,
+    change: &'static str,
+    reason: Option<&Sensitive<String>>,
+) {
+    let now = tx.now();
+    tx.write(sql!(
+        "INSERT INTO patient_history (patient_id, version, at, actor, change, reason) VALUES ($1, $2, $3, $4, $5, $6)",
+        patient.id,
+        patient.version,
+        now,
+        cause.actor.subject.clone(),
+        change,
+        reason.map(|r| r.expose().clone()),
+    ));
+}
+
+pub(crate) fn update_demographics(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    let birth = BirthColumns::of(d);
+    tx.write(sql!(
+        "UPDATE patient SET given_name = $2, family_name = $3, birth_date = $4, birth_precision = $5, birth_estimated = $6, gender = $7,
+                phone = $8, email = $9, language = $10, address = $11,
+                folded = CASE WHEN given_name = $2 AND family_name = $3 THEN folded ELSE $12 END
+         WHERE id = $1",
+        patient.id,
+        text_or_none(d.given_name.as_ref()),
+        text_or_none(d.family_name.as_ref()),
+        birth.date,
+        birth.precision,
+        birth.estimated,
+        d.gender.as_str(),
+        exposed(d.phone.as_ref()),
+        exposed(d.email.as_ref()),
+        d.language.clone(),
+        d.address.as_ref().map(|a| Json(a.expose().clone())),
+        folded(d),
+    ))
+    // Whoever was called so before and is unknown again, while somebody else is called so.
+    .refuse_on("patient_temporary_name_taken", ChangeRefused::NameMissing);
+}
+
+pub(crate) fn replace_names(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    tx.write(sql!("DELETE FROM patient_name WHERE patient_id = $1", patient.id));
+    insert_names(tx, &[(patient.id, d.names(), d.temporary())]);
+}
+
+pub(crate) fn replace_identifiers(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    let d = &patient.demographics;
+    tx.write(sql!("DELETE FROM patient_identifier WHERE patient_id = $1", patient.id));
+    let taken = ChangeRefused::IdentifierTaken(Taken::of(&d.identifiers, Some(patient.id)));
+    insert_identifiers(tx, patient.id, d, taken);
+}
+
+pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+    tx.write(sql!(
+        "UPDATE patient SET version = $2, status = $3, updated_at = $4 WHERE id = $1",
+        patient.id,
+        patient.version,
+        patient.status.as_str(),
+        patient.updated_at,
+    ));
+}
