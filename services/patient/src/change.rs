@@ -30,13 +30,14 @@ pub(crate) async fn update(
         return Err(ChangeRefused::NameMissing.into());
     }
     store::update_demographics(tx, &patient);
-    if after.names() != before.names() {
+    let entered = after.names() != before.names() || after.birth != before.birth;
+    if entered {
         store::replace_names(tx, &patient);
     }
     if after.identifiers != before.identifiers {
         store::replace_identifiers(tx, &patient);
     }
-    changed(tx, cause, &mut patient, "demographics", None);
+    changed(tx, cause, &mut patient, "demographics", None, entered);
     Ok(patient)
 }
 
@@ -58,7 +59,8 @@ pub(crate) async fn set_status(
         PatientStatus::Active => "reactivated",
         PatientStatus::Inactive => "deactivated",
     };
-    changed(tx, cause, &mut patient, change, Some(reason));
+    store::replace_names(tx, &patient);
+    changed(tx, cause, &mut patient, change, Some(reason), true);
     Ok(patient)
 }
 
@@ -80,10 +82,11 @@ fn changed(
     patient: &mut Patient,
     change: &'static str,
     reason: Option<&Sensitive<String>>,
+    entered: bool,
 ) {
     patient.version += 1;
     patient.updated_at = tx.now();
-    store::update_version(tx, patient);
+    store::update_version(tx, patient, entered);
     store::insert_history(tx, cause, patient, change, reason);
     let facts =
         PatientFacts { patient_id: patient.id, version: patient.version, status: patient.status };

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// Which folding the entries of a patient were made by. Whoever changes what [`entries`] or
-/// [`fold`] give raises it, with a migration that makes the index `patient_to_fold` anew: then
+/// [`fold`] give raises it, with a migration that makes the index `patient_to_enter` anew: then
 /// everybody is folded again in the background.
 macro_rules! fold_version {
     () => {
-        "1/"
+        "2/"
     };
 }
 pub(crate) use fold_version;
@@ -126,8 +126,15 @@ pub(crate) fn asked(name: &str) -> Vec<String> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) word: String,
-    /// All words of the patient, each after a space, where the entry is of two of them.
+    /// All words of the patient, each after a space, where the entry is of several.
     pub(crate) words: Option<String>,
+}
+
+impl Entry {
+    /// Whether a search may come by it: not by the whole, which is for duplicates.
+    pub(crate) fn is_searched(&self) -> bool {
+        !self.word.starts_with("  ")
+    }
 }
 
 /// What a patient is found by: every word; words that follow one another, written together; the
@@ -161,14 +168,16 @@ pub(crate) fn entries(names: &[&str], temporary: Option<&str>) -> Vec<Entry> {
     joined.remove("");
 
     let paired: Vec<&String> = words.iter().take(PAIRED_MAX).collect();
-    let all: String = words.iter().chain(&joined).flat_map(|word| [" ", word]).collect();
+    let all: String = paired.iter().flat_map(|word| [" ", word.as_str()]).collect();
     let mut entries = BTreeSet::new();
     for first in &paired {
         for word in paired.iter().filter(|word| *word != first) {
             entries.extend(pair(first, word).map(|word| Entry { word, words: Some(all.clone()) }));
         }
     }
-    let alone = words.into_iter().chain(joined).chain([whole(names)]);
+    let together = joined.iter().filter(|word| !words.contains(*word)).cloned();
+    entries.extend(together.map(|word| Entry { word, words: Some(all.clone()) }));
+    let alone = words.iter().cloned().chain([whole(names)]);
     entries.extend(alone.map(|word| Entry { word, words: None }));
     entries.into_iter().collect()
 }
@@ -245,6 +254,16 @@ mod tests {
         assert!(has(&["Łukasz", "Żółć"], "lukaszzolc") && has(&["Łukasz", "Żółć"], "zolclukasz"));
         assert_eq!(whole(&["Łukasz", "Żółć"]), whole(&["zolc", "LUKASZ"]));
         assert_ne!(whole(&["Anna", "Maria"]), whole(&["Annamaria"]));
+    }
+
+    #[test]
+    fn an_entry_of_several_words_tells_all_words_apart() {
+        let found = entries(&["Anna Maria", "Rossi"], None);
+        let words = |word: &str| found.iter().find(|e| e.word == word).unwrap().words.as_deref();
+        for word in ["annamaria", "annamariarossi", " r anna"] {
+            assert_eq!(words(word), Some(" anna maria rossi"), "{word}");
+        }
+        assert_eq!(words("rossi"), None);
     }
 
     #[test]

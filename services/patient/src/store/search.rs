@@ -22,67 +22,106 @@ pub(crate) struct Search {
     pub(crate) status: Option<PatientStatus>,
 }
 
-/// A page of the patients that `$found` finds, in the order of `$order`; `$limit` is its size. The
-/// largest size stands in `$found` as a number too: a plan is made once for all values, and from a
-/// parameter alone a tenth of all patients would be expected, and sorted. Each patient of the page
-/// is read by id, `LIMIT 1` says so: the planner would rather read all of them.
+/// A page of the patients that `$found` finds, in the order of their `place` and id, or of the id
+/// alone; `$2` is its size. The largest size stands in `$found` as a number too: a plan is made
+/// once for all values, and from a parameter alone a tenth of all patients would be expected, and
+/// sorted. Each patient of the page is read by id, `LIMIT 1` says so: the planner would rather read
+/// all of them.
 macro_rules! page {
-    ($limit:literal, $order:literal, $($found:expr),+) => {
+    (by place: $($found:expr),+) => { page!("found.place, found.id", "page.place, page.id", $($found),+) };
+    (by id: $($found:expr),+) => { page!("found.id", "page.id", $($found),+) };
+    ($order:literal, $page_order:literal, $($found:expr),+) => {
         concat!(
-            "SELECT p.* FROM (",
+            "SELECT p.* FROM (SELECT * FROM (",
             $($found,)+
-            ") AS page CROSS JOIN LATERAL (",
+            ") AS found ORDER BY ",
+            $order,
+            " LIMIT $2) AS page CROSS JOIN LATERAL (",
             select_patient!("WHERE p.id = page.id LIMIT 1"),
             ") AS p ORDER BY ",
-            $order,
-            "p.id LIMIT ",
-            $limit
+            $page_order
         )
     };
 }
 
-/// Whether the patient of an entry `$n` of the index of names has the other words that the range
-/// `r` asks for. Entries without words are of one word, or were made by the version before.
+/// Whether an entry `$n` is of the only word.
+macro_rules! has_word {
+    ($n:literal) => {
+        concat!($n, ".word >= $3 AND ", $n, ".word < $4")
+    };
+}
+
+/// Whether the patient of an entry `$n` has the words that are asked for beside its own. Entries
+/// without words are of one word, or were made by the version before.
 macro_rules! has_others {
     ($n:literal) => {
         concat!(
-            "(r.others = '' OR CASE
-                  WHEN ", $n, ".words IS NOT NULL THEN NOT EXISTS (
-                      SELECT 1 FROM string_to_table(r.others, ' ') AS asked (word) WHERE position(' ' || asked.word IN ", $n, ".words) = 0)
-                  ELSE NOT EXISTS (
-                      SELECT 1 FROM string_to_table(r.others, ' ') AS asked (word) WHERE NOT EXISTS (
-                          SELECT 1 FROM patient_name w WHERE w.patient_id = ", $n, ".patient_id AND starts_with(w.word, asked.word)))
-                  END)"
+            "($5::text[] IS NULL OR CASE
+                      WHEN ",
+            $n,
+            ".words IS NOT NULL THEN ",
+            $n,
+            ".words LIKE ALL ($5)
+                      ELSE NOT EXISTS (
+                          SELECT 1 FROM unnest($5) AS asked (word) WHERE NOT EXISTS (
+                              SELECT 1 FROM patient_name w WHERE w.patient_id = ",
+            $n,
+            ".patient_id AND ' ' || w.word LIKE asked.word))
+                      END)"
         )
     };
 }
 
-/// Whether an entry `$n` is one that the range `r` asks for.
-macro_rules! named {
+/// Whether an entry `$n` is of somebody who has all of the words: it is in the range of one or two
+/// of them, and its patient has the others.
+macro_rules! has_words {
     ($n:literal) => {
-        concat!($n, ".word >= r.low AND ", $n, ".word < r.high AND ", has_others!($n))
+        concat!($n, ".word >= $3 AND ", $n, ".word < $4 AND ", has_others!($n))
     };
 }
 
-/// The ranges of entries that are asked for.
-macro_rules! ranges {
-    () => {
-        "unnest($3::text[], $4::text[], $5::text[]) AS r (low, high, others)"
+/// Whether the patient of an entry `$n` of words written together does not have them apart, as far
+/// as the entry tells: otherwise [`has_words`] finds them.
+macro_rules! is_together_only {
+    ($n:literal) => {
+        concat!("(", $n, ".words LIKE ALL ($8::text[])) IS NOT TRUE")
     };
 }
 
-/// The first entry by which the patient `$id` is found, which is the place that they have among
-/// those found by name.
+/// Whether an entry `$n` begins with all of the words written together. Who certainly has them
+/// apart is found by [`has_words`], and left out without a look at their other entries: there may
+/// be thousands.
+macro_rules! has_together {
+    ($n:literal) => {
+        concat!($n, ".word >= $6 AND ", $n, ".word < $7 AND ", is_together_only!($n))
+    };
+}
+
+/// The first entry of the patient `$id` that `$has`: the place that they have among those found.
+/// `OFFSET 0` says to read the patient's entries: for the first of them the planner would rather
+/// go through everybody's, in their order.
 macro_rules! first_entry {
-    ($id:literal) => {
+    ($has:ident, $id:literal) => {
         concat!(
-            "(SELECT min(f.word) FROM ",
-            ranges!(),
-            " JOIN patient_name f ON f.patient_id = ",
+            "(SELECT min(f.word) FROM (
+                 SELECT f.patient_id, f.word, f.words FROM patient_name f WHERE f.patient_id = ",
             $id,
-            " WHERE ",
-            named!("f"),
+            " OFFSET 0) AS f WHERE ",
+            $has!("f"),
             ")"
+        )
+    };
+}
+
+/// Whether a name was not asked for, or the patient `p` is found by it.
+macro_rules! named {
+    () => {
+        concat!(
+            "($3::text IS NULL OR EXISTS (SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND (",
+            has_words!("n"),
+            " OR ",
+            has_together!("n"),
+            ")))"
         )
     };
 }
@@ -90,14 +129,14 @@ macro_rules! first_entry {
 /// Whether everything that was asked for beside the name holds for the patient `p`.
 macro_rules! holds {
     () => {
-        "($6::text IS NULL
-          OR (split_part(p.phone, ';', 1) = split_part($6, ';', 1) AND (position(';' IN $6) = 0 OR p.phone = $6)))
-         AND ($7::text[] = '{}' OR EXISTS (
-                  SELECT 1 FROM unnest($7, $8::date[], $9::date[]) AS b (precision, low, high)
+        "($9::text IS NULL
+          OR (split_part(p.phone, ';', 1) = split_part($9, ';', 1) AND (position(';' IN $9) = 0 OR p.phone = $9)))
+         AND ($10::text[] = '{}' OR EXISTS (
+                  SELECT 1 FROM unnest($10, $11::date[], $12::date[]) AS b (precision, low, high)
                   WHERE p.birth_precision = b.precision AND p.birth_date >= b.low AND p.birth_date <= b.high))
-         AND ($10::text IS NULL
-              OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $10 AND i.value = $11::text))
-         AND ($12::text IS NULL OR p.status = $12)"
+         AND ($13::text IS NULL
+              OR p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $13 AND i.value = $14::text))
+         AND ($15::text IS NULL OR p.status = $15)"
     };
 }
 
@@ -106,151 +145,309 @@ macro_rules! holds {
 macro_rules! search_by {
     ($by:literal) => {
         page!(
-            "$2",
-            "",
-            "SELECT p.id FROM patient p WHERE ",
+            by id: "SELECT p.id FROM patient p WHERE ",
             $by,
             " AND p.id > $1 AND ",
             holds!(),
-            " AND ($3::text[] = '{}' OR EXISTS (
-                       SELECT 1 FROM ",
-            ranges!(),
-            " JOIN patient_name n ON n.patient_id = p.id WHERE ",
-            named!("n"),
-            ")) ORDER BY p.id LIMIT 201"
+            " AND ",
+            named!(),
+            " ORDER BY p.id LIMIT 201"
         )
     };
 }
 
-/// By birth date: by the first day that it may be, then by id.
-const BY_BIRTH: &str = page!(
-    "$2",
-    "page.birth_date, ",
-    "SELECT p.id, p.birth_date
-     FROM unnest($7::text[], $8::date[], $9::date[]) AS b (precision, low, high)
+/// By birth date: by the first day that it may be, then by id. What is asked beside it is a query
+/// of its own: otherwise the planner would take it for rare, and sort all who were born then. That
+/// the precision is compared as part of a row leaves it one index, which has the order. `$of` is
+/// what an index of some of the patients asks for.
+macro_rules! by_birth {
+    ($of:literal) => {
+        page!(
+            by place: "SELECT p.id, p.birth_date AS place
+     FROM unnest($10::text[], $11::date[], $12::date[]) AS b (precision, low, high)
      CROSS JOIN (SELECT coalesce((SELECT a.birth_date FROM patient a WHERE a.id = $1), '-infinity') AS date) AS last CROSS JOIN LATERAL (
-         SELECT p.id, p.birth_date FROM patient p
-         WHERE p.birth_precision = b.precision AND p.birth_date <= b.high
-           AND (p.birth_date, p.id) > (greatest(b.low, last.date),
-                                       CASE WHEN last.date >= b.low THEN $1 ELSE '00000000-0000-0000-0000-000000000000' END) AND ",
-    holds!(),
-    " AND ($3::text[] = '{}' OR EXISTS (
-               SELECT 1 FROM ",
-    ranges!(),
-    " JOIN patient_name n ON n.patient_id = p.id WHERE ",
-    named!("n"),
-    ")) ORDER BY p.birth_date, p.id LIMIT 201) AS p ORDER BY p.birth_date, p.id LIMIT 201"
-);
-
-/// By name: by the first entry that finds the patient, then by id. So a page reads no more of the
-/// index than what it shows, however many begin like that. A patient who is found by several
-/// entries comes by the first. What is asked of the patient itself is a query of its own: joined,
-/// the planner would take it for rare and begin there. The range has one lower end: of two,
-/// PostgreSQL begins at either.
-const BY_NAME: &str = page!(
-    "$2",
-    "page.word, ",
-    "SELECT n.patient_id AS id, n.word FROM ",
-    ranges!(),
-    " CROSS JOIN (SELECT coalesce(",
-    first_entry!("$1"),
-    ", '') AS word) AS last CROSS JOIN LATERAL (
-         SELECT n.patient_id, n.word FROM patient_name n
-         WHERE (n.word, n.patient_id) > (greatest(r.low, last.word),
-                                         CASE WHEN last.word >= r.low THEN $1 ELSE '00000000-0000-0000-0000-000000000000' END)
-           AND n.word < r.high AND ",
-    has_others!("n"),
-    " AND n.word = ",
-    first_entry!("n.patient_id"),
-    " AND (SELECT ",
-    holds!(),
-    " FROM patient p WHERE p.id = n.patient_id) ORDER BY n.word, n.patient_id LIMIT $2) AS n ORDER BY n.word, n.patient_id LIMIT 201"
-);
-
-/// The ranges of the index of names in which those are who have all of the words.
-#[derive(Default)]
-struct Ranges {
-    low: Vec<String>,
-    high: Vec<String>,
-    others: Vec<String>,
+         SELECT * FROM (
+             SELECT p.id, p.birth_date FROM patient p
+             WHERE (p.birth_precision, p.birth_date, p.id) > (b.precision, greatest(b.low, last.date),
+                                                              CASE WHEN last.date >= b.low THEN $1 ELSE '00000000-0000-0000-0000-000000000000' END)
+               AND p.birth_precision = b.precision AND p.birth_date >= greatest(b.low, last.date) AND p.birth_date <= b.high AND ",
+            $of,
+            "(SELECT ",
+            holds!(),
+            " AND ",
+            named!(),
+            ") ORDER BY p.birth_precision, p.birth_date, p.id LIMIT 201) AS p ORDER BY p.birth_date, p.id LIMIT $2) AS p ORDER BY p.birth_date, p.id LIMIT 201"
+        )
+    };
 }
 
-impl Ranges {
-    /// Of two words and more: the entries of two of them, beginning with the longest, for it finds
-    /// the fewest; and of all of them, written together. While not everybody has such entries,
-    /// those of the longest word.
+/// Those found by the entries that `$has`, from `$low` up to `$high`, after the entry `$last` of
+/// the patient `$1`. What an entry has to be beside what is `$cheap` is a query of its own:
+/// otherwise the planner would take it for rare, and sort all that are in the range.
+macro_rules! found_by_name {
+    ($of:literal, $has:ident, $cheap:expr, $low:literal, $high:literal, $last:literal, $only:expr) => {
+        concat!(
+            "SELECT n.id, n.word FROM last CROSS JOIN LATERAL (
+         SELECT * FROM (
+             SELECT n.patient_id AS id, n.word FROM patient_name n
+             WHERE (n.word, n.patient_id) > (coalesce(",
+            $last,
+            ", ",
+            $low,
+            "), CASE WHEN ",
+            $last,
+            " IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE $1 END)
+               AND n.word < ",
+            $high,
+            " AND ",
+            $of,
+            $cheap,
+            " AND (SELECT (SELECT ",
+            holds!(),
+            " FROM patient p WHERE p.id = n.patient_id) AND n.word = ",
+            first_entry!($has, "n.patient_id"),
+            $only,
+            ") ORDER BY n.word, n.patient_id LIMIT 201) AS n ORDER BY n.word, n.id LIMIT $2) AS n"
+        )
+    };
+}
+
+/// By a name of one word, in the order of [`by_name`]: a plan of a fifth of the size. `asked` is not
+/// read; it has what only the others ask for.
+macro_rules! by_word {
+    ($of:literal) => {
+        page!(
+            by place: "WITH asked AS (SELECT $5::text[], $6::text, $7::text, $8::text[], $16::text[], $17::text[]),
+              last AS MATERIALIZED (SELECT ",
+            first_entry!(has_word, "$1"),
+            " AS apart) SELECT id, word AS place FROM (",
+            found_by_name!($of, has_word, "true", "$3", "$4", "last.apart", ""),
+            ") AS n"
+        )
+    };
+}
+
+/// Of so many entries all are looked at, rather than those of another two words in their order.
+macro_rules! few {
+    () => {
+        "200"
+    };
+}
+
+/// By name: first those who have all of the words, by the first entry that finds them, then by id;
+/// then, if the page has room for them, those who have them written together. So a page reads no
+/// more of the index than what it shows, however many begin like that: unless few of those have the
+/// other words. Then others of the entries of two words are mostly few: `rare` are the first such,
+/// and whoever is found among them is put where they belong. A patient who is found by several
+/// entries comes by the first. What is asked of the patient itself is a query of its own: joined,
+/// the planner would take it for rare and begin there. `$of` is what an index of some of the
+/// entries asks for.
+macro_rules! by_name {
+    ($of:literal) => {
+        page!(
+            by place: "WITH last AS MATERIALIZED (SELECT ",
+            first_entry!(has_words, "$1"),
+            " AS apart, ",
+            first_entry!(has_together, "$1"),
+            " AS together), rare AS MATERIALIZED (
+         SELECT r.low, r.high FROM unnest($16::text[], $17::text[]) AS r (low, high)
+         WHERE (SELECT count(*) FROM (SELECT 1 FROM patient_name n WHERE n.word >= r.low AND n.word < r.high LIMIT ",
+            few!(),
+            ") AS entries) < ",
+            few!(),
+            " LIMIT 1), among_few AS MATERIALIZED (
+         SELECT n.id, n.word FROM last CROSS JOIN (
+             SELECT few.id, ",
+            first_entry!(has_words, "few.id"),
+            " AS word FROM (
+                 SELECT DISTINCT n.patient_id AS id FROM rare CROSS JOIN LATERAL (
+                     SELECT n.patient_id FROM patient_name n
+                     WHERE n.word >= rare.low AND n.word < rare.high AND ",
+            $of,
+            "n.words LIKE ALL ($8) AND (SELECT ",
+            holds!(),
+            " FROM patient p WHERE p.id = n.patient_id) LIMIT ",
+            few!(),
+            ") AS n) AS few) AS n
+         WHERE (last.apart IS NOT NULL OR last.together IS NULL)
+           AND CASE WHEN last.apart IS NULL THEN n.word IS NOT NULL ELSE (n.word, n.id) > (last.apart, $1) END
+         ORDER BY n.word, n.id LIMIT $2), apart AS MATERIALIZED (
+         SELECT * FROM among_few UNION ALL (",
+            found_by_name!($of, has_words, has_others!("n"), "$3", "$4", "last.apart", ""),
+            " WHERE (last.apart IS NOT NULL OR last.together IS NULL) AND NOT EXISTS (SELECT 1 FROM rare))), together AS MATERIALIZED (",
+            found_by_name!(
+                $of,
+                has_together,
+                is_together_only!("n"),
+                "$6",
+                "$7",
+                "CASE WHEN last.apart IS NULL THEN last.together END",
+                concat!(" AND ", first_entry!(has_words, "n.patient_id"), " IS NULL")
+            ),
+            " WHERE $6 IS NOT NULL AND (SELECT count(*) FROM apart) < $2)
+     SELECT id, '1' || word AS place FROM apart UNION ALL SELECT id, '2' || word FROM together"
+        )
+    };
+}
+
+/// What to look for in the index of names.
+#[derive(Default)]
+struct Names {
+    /// The entries of two words, or of the only one; while not everybody has entries of two, those
+    /// of the longest word.
+    apart: Range,
+    /// What the words of the patients so found are like, each after a space.
+    others: Option<Vec<String>>,
+    /// The same patients by other entries of two words, of which there may be fewer.
+    rare: Vec<Range>,
+    /// The entries of all words, written together, if there are several.
+    together: Range,
+    /// What the words are like of who has all of them apart.
+    all: Option<Vec<String>>,
+}
+
+/// From the first of the entries that begin with a text up to the last character that there is:
+/// nothing in a word is a wildcard.
+#[derive(Default)]
+struct Range {
+    low: Option<String>,
+    high: Option<String>,
+}
+
+impl Range {
+    fn of(beginning: String) -> Self {
+        Self { high: Some(format!("{beginning}\u{10ffff}")), low: Some(beginning) }
+    }
+}
+
+impl Names {
+    /// Of two words the entries of both begin with the longest, for it finds the fewest: mostly.
     fn of(words: &[String], all_folded: bool) -> Self {
-        let mut ranges = Self::default();
-        let together = words.concat();
         let mut longest_first: Vec<&String> = words.iter().collect();
         longest_first.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
         match &*longest_first {
-            [] => {}
-            [word] => ranges.push((*word).clone(), String::new()),
-            [word, second, ..] => {
-                let mut others: Vec<&str> =
-                    longest_first.iter().skip(1).map(|w| w.as_str()).collect();
-                let pair = fold::pair(second, word).filter(|_| all_folded);
-                if pair.is_some() && second.chars().count() == 1 {
-                    // The entry has it already.
-                    others.remove(0);
+            [] => Self::default(),
+            [word] => Self { apart: Range::of((*word).clone()), ..Self::default() },
+            [word, second, rest @ ..] => {
+                let pair = |first, word| fold::pair(first, word).filter(|_| all_folded);
+                // A letter alone is in the entry already.
+                let known = usize::from(all_folded && second.chars().count() == 1);
+                let others = longest_first.iter().skip(1 + known);
+                let rare = [second].into_iter().chain(rest).filter_map(|rare| pair(word, rare));
+                Self {
+                    apart: Range::of(pair(second, word).unwrap_or_else(|| (*word).clone())),
+                    others: Some(others.map(|word| like(word)).collect()),
+                    rare: rare.map(Range::of).collect(),
+                    together: Range::of(words.concat()),
+                    all: Some(words.iter().map(|word| like(word)).collect()),
                 }
-                ranges.push(pair.unwrap_or_else(|| (*word).clone()), others.join(" "));
-                ranges.push(together, String::new());
             }
         }
-        ranges
-    }
-
-    /// Up to the last character that there is: a range, so that nothing in a word is a wildcard.
-    fn push(&mut self, low: String, others: String) {
-        self.high.push(format!("{low}\u{10ffff}"));
-        self.low.push(low);
-        self.others.push(others);
     }
 }
 
+/// A pattern of texts in which a word begins so.
+fn like(word: &str) -> String {
+    let mut pattern = String::from("% ");
+    for c in word.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// What a statement asks for beside what every one does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Further {
+    Nothing,
+    Rare,
+    RareAndBirth,
+}
+
 impl Search {
-    /// The statement that begins with what finds the fewest.
+    /// The statement that begins with what finds the fewest, and what it asks for beside the rest.
+    fn begin(&self, all_folded: bool) -> (&'static str, Further) {
+        // On a day fewer are born than are called so; not so in a year, nor always in a month.
+        let on_a_day = self.birth_date.is_some_and(|date| date.precision() == DatePrecision::Day);
+        let inactive = self.status == Some(PatientStatus::Inactive);
+        if self.identifier.is_some() {
+            let sql = search_by!(
+                "p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $13 AND i.value = $14)"
+            );
+            return (sql, Further::Nothing);
+        }
+        if self.phone.is_some() {
+            let sql = search_by!("split_part(p.phone, ';', 1) = split_part($9, ';', 1)");
+            return (sql, Further::Nothing);
+        }
+        if self.words.is_empty() || on_a_day {
+            let sql =
+                if inactive { by_birth!("p.status = 'inactive' AND ") } else { by_birth!("") };
+            return (sql, Further::Nothing);
+        }
+        let one = self.words.len() == 1;
+        match (self.birth_date.is_some() && all_folded, inactive && all_folded) {
+            (true, true) => (
+                by_name!(
+                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND n.inactive AND "
+                ),
+                Further::RareAndBirth,
+            ),
+            (true, false) if one => (
+                by_word!(
+                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND "
+                ),
+                Further::RareAndBirth,
+            ),
+            (true, false) => (
+                by_name!(
+                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND "
+                ),
+                Further::RareAndBirth,
+            ),
+            (false, true) => (by_name!("n.inactive AND "), Further::Rare),
+            (false, false) if one => (by_word!(""), Further::Rare),
+            (false, false) => (by_name!(""), Further::Rare),
+        }
+    }
+
     fn statement(self, after: Uuid, limit: i64, all_folded: bool) -> Statement {
-        // A year has more births than most names have bearers.
-        let few_born = self.birth_date.is_some_and(|date| date.precision() > DatePrecision::Year);
-        let sql = if self.identifier.is_some() {
-            search_by!(
-                "p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $10 AND i.value = $11)"
-            )
-        } else if self.phone.is_some() {
-            search_by!("split_part(p.phone, ';', 1) = split_part($6, ';', 1)")
-        } else if few_born || (self.birth_date.is_some() && self.words.is_empty()) {
-            BY_BIRTH
-        } else if !self.words.is_empty() {
-            BY_NAME
-        } else if let Some(status) = self.status {
-            let sql = page!(
-                "$2",
-                "",
-                "SELECT p.id FROM patient p WHERE p.status = $3 AND p.id > $1 ORDER BY p.id LIMIT 201"
-            );
-            return sql!(sql, after, limit, status.as_str());
-        } else {
-            let sql = page!(
-                "$2",
-                "",
-                "SELECT p.id FROM patient p WHERE p.id > $1 ORDER BY p.id LIMIT 201"
-            );
-            return sql!(sql, after, limit);
-        };
-        let names = Ranges::of(&self.words, all_folded);
+        let status = self.status.map(PatientStatus::as_str);
+        let asks_for_somebody = !self.words.is_empty()
+            || self.phone.is_some()
+            || self.birth_date.is_some()
+            || self.identifier.is_some();
+        match status {
+            _ if asks_for_somebody => {}
+            Some(status) => {
+                let sql = page!(by id: "SELECT p.id FROM patient p WHERE p.status = $3 AND p.id > $1 ORDER BY p.id LIMIT 201");
+                return sql!(sql, after, limit, status);
+            }
+            None => {
+                let sql = page!(by id: "SELECT p.id FROM patient p WHERE p.id > $1 ORDER BY p.id LIMIT 201");
+                return sql!(sql, after, limit);
+            }
+        }
+        let (sql, further) = self.begin(all_folded);
+        let names = Names::of(&self.words, all_folded);
+        let year = self.birth_date.map(|date| i32::from(date.first().year()));
+        let month = self.birth_date.filter(|date| date.precision() != DatePrecision::Year);
+        let month = month.map(|date| i32::from(date.first().month()));
         let born = Born::on(self.birth_date);
         let (system, value) = self.identifier.map(|i| (i.system, i.value)).unzip();
-        let status = self.status.map(PatientStatus::as_str);
-        sql!(
+        let mut statement = sql!(
             sql,
             after,
             limit,
-            names.low,
-            names.high,
+            names.apart.low,
+            names.apart.high,
             names.others,
+            names.together.low,
+            names.together.high,
+            names.all,
             self.phone,
             born.precisions,
             born.low,
@@ -258,7 +455,18 @@ impl Search {
             system,
             value,
             status,
-        )
+        );
+        if further != Further::Nothing {
+            let (low, high): (Vec<_>, Vec<_>) =
+                names.rare.into_iter().map(|range| (range.low, range.high)).unzip();
+            statement.values.push(Box::new(low));
+            statement.values.push(Box::new(high));
+        }
+        if further == Further::RareAndBirth {
+            statement.values.push(Box::new(year));
+            statement.values.push(Box::new(month));
+        }
+        statement
     }
 }
 

@@ -2,25 +2,53 @@
 
 use std::convert::Infallible;
 
+use hospital_contracts::patient::PatientStatus;
 use hospital_kit::{cause::Cause, db::Tx, outcome::Outcome, sql};
-use hospital_types::{PatientId, Sensitive};
-use tokio_postgres::types::Json;
+use hospital_types::{DatePrecision, PartialDate, PatientId, Sensitive};
+use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
 
-use super::{BirthColumns, columns, patient, select_patient};
+use super::{BirthColumns, columns, patient, select_patient, status};
 use crate::{
     fold,
     patient::{Demographics, Patient},
     refused::{ChangeRefused, RegisterRefused, Taken},
 };
 
+/// What `patient_to_enter` compares with `patient.entries`.
+macro_rules! entered {
+    ($given:literal, $family:literal, $birth:literal, $precision:literal, $status:literal) => {
+        concat!(
+            "'",
+            fold::fold_version!(),
+            "' || ",
+            $given,
+            " || '/' || ",
+            $family,
+            " || '/' || (",
+            $birth,
+            " - date '0001-01-01')::text || ",
+            $precision,
+            " || '/' || ",
+            $status
+        )
+    };
+    () => {
+        entered!("given_name", "family_name", "birth_date", "birth_precision", "status")
+    };
+}
+
 pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
     let d = &patient.demographics;
     let birth = BirthColumns::of(d);
     tx.write(sql!(
-        "INSERT INTO patient (id, version, status, given_name, family_name, temporary_name, birth_date, birth_precision, birth_estimated,
-                              gender, phone, email, language, address, created_at, updated_at, folded)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16)",
+        concat!(
+            "INSERT INTO patient (id, version, status, given_name, family_name, temporary_name, birth_date, birth_precision, birth_estimated,
+                              gender, phone, email, language, address, created_at, updated_at, folded, entries)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16, ",
+            entered!("$4::text", "$5::text", "$7::date", "$8::text", "$3::text"),
+            ")"
+        ),
         patient.id,
         patient.version,
         patient.status.as_str(),
@@ -38,7 +66,7 @@ pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
         patient.created_at,
         folded(d),
     ));
-    insert_names(tx, &[(patient.id, d.names(), d.temporary())]);
+    insert_names(tx, &[Named::of(patient)]);
     if !d.identifiers.is_empty() {
         let taken = RegisterRefused::IdentifierTaken(Taken::of(&d.identifiers, None));
         insert_identifiers(tx, patient.id, d, taken);
@@ -54,35 +82,83 @@ fn text_or_none(name: Option<&Sensitive<String>>) -> String {
     exposed(name).unwrap_or_default()
 }
 
-/// What `patient_to_fold` compares: the names that the entries are made of. A temporary name never
-/// changes.
+/// What the version before compares with the names: that it has nothing to fold. A temporary name
+/// never changes.
 fn folded(d: &Demographics) -> String {
     let (given, family) =
         (text_or_none(d.given_name.as_ref()), text_or_none(d.family_name.as_ref()));
-    format!("{}{given}/{family}", fold::fold_version!())
+    format!("1/{given}/{family}")
 }
 
-/// Writes the entries that patients are found by, from each one's names and temporary name.
-fn insert_names<R>(tx: &mut Tx<R>, patients: &[(PatientId, Vec<&str>, Option<&str>)]) {
+/// Whose entries are written: what they are made of.
+struct Named<'a> {
+    id: PatientId,
+    names: Vec<&'a str>,
+    temporary: Option<&'a str>,
+    born: (i32, i32),
+    inactive: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(patient: &'a Patient) -> Self {
+        let d = &patient.demographics;
+        Self {
+            id: patient.id,
+            names: d.names(),
+            temporary: d.temporary(),
+            born: year_and_month(d.birth.as_ref().map(|birth| *birth.date.expose())),
+            inactive: patient.status == PatientStatus::Inactive,
+        }
+    }
+
+    fn read(row: &'a Row) -> Self {
+        let names: [&str; 2] = [row.get("given_name"), row.get("family_name")];
+        Self {
+            id: row.get("id"),
+            names: names.into_iter().filter(|name| !name.is_empty()).collect(),
+            temporary: row.get("temporary_name"),
+            born: year_and_month(BirthColumns::read(row).map(|birth| birth.date.into_exposed())),
+            inactive: status(row.get("status")) == PatientStatus::Inactive,
+        }
+    }
+}
+
+/// 0 for what is not known.
+fn year_and_month(birth: Option<PartialDate>) -> (i32, i32) {
+    let Some(birth) = birth else { return (0, 0) };
+    let known = birth.precision() != DatePrecision::Year;
+    (birth.first().year().into(), if known { birth.first().month().into() } else { 0 })
+}
+
+/// Writes the entries that patients are found by.
+fn insert_names<R>(tx: &mut Tx<R>, patients: &[Named<'_>]) {
     let (mut owners, mut words, mut all) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, names, temporary) in patients {
-        for entry in fold::entries(names, *temporary) {
-            owners.push(*id);
+    let (mut years, mut months, mut inactive) = (Vec::new(), Vec::new(), Vec::new());
+    for patient in patients {
+        for entry in fold::entries(&patient.names, patient.temporary) {
+            owners.push(patient.id);
+            let (year, month) = patient.born;
+            years.push(entry.is_searched().then_some(year));
+            months.push(month);
             words.push(entry.word);
             all.push(entry.words);
+            inactive.push(patient.inactive);
         }
     }
     tx.write(sql!(
-        "INSERT INTO patient_name (patient_id, word, words)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO patient_name (patient_id, word, words, born, born_month, inactive)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::integer[], $6::boolean[]) ON CONFLICT DO NOTHING",
         owners,
         words,
         all,
+        years,
+        months,
+        inactive,
     ));
 }
 
-/// Folds the names of up to `limit` patients after `after` anew, if they were folded otherwise or
-/// not at all; gives the last of them.
+/// Writes the entries of up to `limit` patients after `after` anew, if they were made of something
+/// else, otherwise, or not at all; gives the last of them.
 pub(crate) async fn fold_some(
     tx: &mut Tx<Infallible>,
     after: Option<PatientId>,
@@ -91,33 +167,25 @@ pub(crate) async fn fold_some(
     let rows = tx
         .read(sql!(
             concat!(
-                "SELECT id, given_name, family_name, temporary_name FROM patient
-                 WHERE folded IS DISTINCT FROM '",
-                fold::fold_version!(),
-                "' || given_name || '/' || family_name AND id > $1
-                 ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+                "SELECT id, given_name, family_name, temporary_name, birth_date, birth_precision, birth_estimated, status FROM patient
+                 WHERE entries IS DISTINCT FROM ",
+                entered!(),
+                " AND id > $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
             ),
             after.map_or(Uuid::nil(), PatientId::uuid),
             limit,
         ))
         .await?;
-    let patients: Vec<(PatientId, Vec<&str>, Option<&str>)> = rows
-        .iter()
-        .map(|row| {
-            let names: [&str; 2] = [row.get("given_name"), row.get("family_name")];
-            let names = names.into_iter().filter(|name| !name.is_empty()).collect();
-            (row.get("id"), names, row.get("temporary_name"))
-        })
-        .collect();
-    let ids: Vec<PatientId> = patients.iter().map(|(id, ..)| *id).collect();
+    let patients: Vec<Named<'_>> = rows.iter().map(Named::read).collect();
+    let ids: Vec<PatientId> = patients.iter().map(|patient| patient.id).collect();
     let Some(last) = ids.last().copied() else { return Ok(None) };
     tx.write(sql!("DELETE FROM patient_name WHERE patient_id = ANY ($1)", ids.clone()));
     insert_names(tx, &patients);
     tx.write(sql!(
         concat!(
-            "UPDATE patient SET folded = '",
-            fold::fold_version!(),
-            "' || given_name || '/' || family_name WHERE id = ANY ($1)"
+            "UPDATE patient SET folded = '1/' || given_name || '/' || family_name, entries = ",
+            entered!(),
+            " WHERE id = ANY ($1)"
         ),
         ids,
     ));
@@ -188,10 +256,10 @@ pub(crate) fn update_demographics(tx: &mut Tx<ChangeRefused>, patient: &Patient)
     .refuse_on("patient_temporary_name_taken", ChangeRefused::NameMissing);
 }
 
+/// Writes the entries anew; [`update_version`] then says so.
 pub(crate) fn replace_names(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
-    let d = &patient.demographics;
     tx.write(sql!("DELETE FROM patient_name WHERE patient_id = $1", patient.id));
-    insert_names(tx, &[(patient.id, d.names(), d.temporary())]);
+    insert_names(tx, &[Named::of(patient)]);
 }
 
 pub(crate) fn replace_identifiers(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
@@ -201,12 +269,18 @@ pub(crate) fn replace_identifiers(tx: &mut Tx<ChangeRefused>, patient: &Patient)
     insert_identifiers(tx, patient.id, d, taken);
 }
 
-pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient) {
+/// The last of a change. `entered` says whether the entries were replaced, of what is written now.
+pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient, entered: bool) {
     tx.write(sql!(
-        "UPDATE patient SET version = $2, status = $3, updated_at = $4 WHERE id = $1",
+        concat!(
+            "UPDATE patient SET version = $2, status = $3, updated_at = $4, entries = CASE WHEN $5 THEN ",
+            entered!("given_name", "family_name", "birth_date", "birth_precision", "$3::text"),
+            " ELSE entries END WHERE id = $1"
+        ),
         patient.id,
         patient.version,
         patient.status.as_str(),
         patient.updated_at,
+        entered,
     ));
 }

@@ -283,7 +283,15 @@ async fn whom_the_version_before_writes_is_found_as_people_type_it() {
     assert_eq!(desk.found("name=brien").await.len(), 1, "at once, by what it is found by there");
     found("name=lukasz%20obrien").await;
     found("name=zolc").await;
+    found("name=zolc&birthDate=1980").await;
     desk.db.execute(BEFORE_CHANGES).await.unwrap();
     found("name=soren%20weiss").await;
     assert!(desk.found("name=lukasz").await.is_empty());
+    desk.db
+        .execute("UPDATE patient.patient SET status = 'inactive', birth_date = '1981-02-03'")
+        .await
+        .unwrap();
+    found("name=soren&status=inactive").await;
+    found("name=soren%20weiss&birthDate=1981").await;
+    assert!(desk.found("name=soren&birthDate=1980").await.is_empty());
 }

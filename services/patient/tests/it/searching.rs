@@ -131,6 +131,88 @@ async fn who_is_found_by_several_words_comes_once() {
     assert_eq!(desk.found(&format!("name=li&limit=1&cursor={cursor}")).await, [once]);
 }
 
+/// All that a search finds, one a page.
+async fn one_by_one(desk: &Desk, query: &str) -> Vec<PatientId> {
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = desk.get(&format!("/patients?{query}&limit=1{cursor}"), &desk.token).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        seen.extend(ids(&page.body));
+        let Some(next) = page.body["nextCursor"].as_str() else { return seen };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_words_apart_comes_before_who_has_them_together_and_once() {
+    let desk = Desk::open().await;
+    let mut found = Vec::new();
+    for (day, (given, family)) in [
+        ("Annamaria", "Rossi"),
+        ("Anna Maria", "Rossi"),
+        ("Maria Anna", "Lee"),
+        ("Annamarie", "Maria Ann"),
+        ("Anna Mariana", "Anna Marie"),
+        ("Maria", "Hanna"),
+        ("%Anna", "_Maria"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let birth = format!("1980-01-1{day}");
+        found.push(desk.registered(&person(given, family, &birth)).await);
+    }
+    let [together, apart, swapped, both, several, _, signs] = *found else { unreachable!() };
+    // By the entry of `maria`, then by id; together by `annamaria`.
+    let all = vec![apart, swapped, both, signs, several, together];
+    eventually("all names to be folded", async || {
+        (one_by_one(&desk, "name=anna%20maria").await == all).then_some(())
+    })
+    .await;
+    assert_eq!(desk.found("name=anna%20maria").await, all);
+    assert_eq!(
+        one_by_one(&desk, "name=maria%20anna").await,
+        [apart, swapped, both, signs, several]
+    );
+    assert_eq!(one_by_one(&desk, "name=annamaria%20rossi").await, [together, apart]);
+    for query in ["birthDate=1980", "birthDate=1980-01", "status=active"] {
+        assert_eq!(one_by_one(&desk, &format!("name=anna%20maria&{query}")).await, all, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_found_with_the_year_and_the_status_of_now() {
+    let desk = Desk::open().await;
+    let nobody: [PatientId; 0] = [];
+    let ann = desk.registered(&person("Ann", "Lee", "1980-06-05")).await;
+    let bob = desk.registered(&person("Bob", "Lee", "1980")).await;
+    let both = |query: &'static str| desk.found(query);
+    assert_eq!(both("name=lee&birthDate=1980").await, [ann, bob]);
+    assert_eq!(both("name=lee&birthDate=1980-06").await, [ann, bob]);
+    assert_eq!(both("name=lee&birthDate=1980-07").await, [bob]);
+    assert_eq!(both("name=lee&status=inactive").await, nobody);
+
+    assert_eq!(desk.step(ann, "deactivate").await.status, 200);
+    assert_eq!(desk.change(bob, &json!({"birthDate": "1981-06"})).await.status, 200);
+    assert_eq!(both("name=lee&birthDate=1980").await, [ann]);
+    assert_eq!(both("name=lee&birthDate=1981").await, [bob]);
+    assert_eq!(both("name=lee&status=inactive").await, [ann]);
+    assert_eq!(both("name=ann%20lee&status=inactive&birthDate=1980").await, [ann]);
+    assert_eq!(both("name=lee&birthDate=1981-06").await, [bob]);
+    assert_eq!(both("name=lee&birthDate=1981-07").await, nobody);
+    assert_eq!(desk.change(bob, &json!({"birthDate": "1981-07"})).await.status, 200);
+    assert_eq!(both("name=lee&birthDate=1981-07").await, [bob]);
+    assert_eq!(both("birthDate=1980&status=inactive").await, [ann]);
+    assert_eq!(both("birthDate=1980&status=active").await, nobody);
+
+    assert_eq!(desk.step(ann, "reactivate").await.status, 200);
+    assert_eq!(both("name=lee&status=inactive").await, nobody);
+    assert_eq!(both("name=lee&birthDate=1980&status=active").await, [ann]);
+    let left = "SELECT count(*) FROM patient.patient WHERE entries IS DISTINCT FROM
+                '2/' || given_name || '/' || family_name || '/' || (birth_date - date '0001-01-01')::text || birth_precision || '/' || status";
+    assert_eq!(desk.db.value::<i64>(left).await.unwrap(), 0, "nothing is left to the background");
+}
+
 #[tokio::test]
 async fn items_of_a_list_are_whole() {
     let desk = Desk::open().await;
