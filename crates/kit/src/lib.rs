@@ -16,6 +16,7 @@ pub mod flow;
 pub mod http;
 pub mod idempotency;
 pub mod inbox;
+pub mod jobs;
 pub mod maintenance;
 pub mod migrate;
 pub mod outbox;

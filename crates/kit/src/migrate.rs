@@ -23,12 +23,13 @@ pub struct Schema {
 }
 
 /// What every schema has beside its service's own tables, in order.
-const PLUMBING: [(&str, &str); 5] = [
+const PLUMBING: [(&str, &str); 6] = [
     ("V1__plumbing", include_str!("../migrations/plumbing.sql")),
     ("V2__dead_letters", include_str!("../migrations/dead_letters.sql")),
     ("V3__flow", include_str!("../migrations/flow.sql")),
     ("V4__who_really", include_str!("../migrations/who_really.sql")),
     ("V5__expect_rows", include_str!("../migrations/expect_rows.sql")),
+    ("V6__jobs", include_str!("../migrations/jobs.sql")),
 ];
 
 const VERSIONS: &str = "

@@ -34,6 +34,7 @@ use crate::{
     },
     idempotency,
     inbox::Consume,
+    jobs,
     maintenance::{self, Keep, Prune},
     migrate::{self, Schema},
     outcome::{Broken, BrokenKind},
@@ -72,6 +73,8 @@ pub struct Service {
     pub routes: Router,
     pub openapi: OpenApi,
     pub consumers: Vec<Arc<dyn Consume>>,
+    /// The kinds of job that it has, with who works on them.
+    pub jobs: Vec<jobs::Worker>,
     pub tasks: Vec<(&'static str, Task)>,
     /// What of its own tables is forgotten some day.
     pub prunes: Vec<Prune>,
@@ -178,6 +181,7 @@ pub async fn run(
     for consumer in service.consumers {
         consume(&background, &context, consumer, &working);
     }
+    work_on_jobs(&background, &context.db, service.jobs, &working);
     for (name, task) in service.tasks {
         tracing::debug!(name, "task started");
         background.spawn(task(working.clone()));
@@ -280,6 +284,23 @@ fn consume(
         ..ConsumerSettings::default()
     };
     background.spawn(consumer::run(db, bus, consumer, settings, stop.clone()));
+}
+
+/// Each kind has a worker of its own, so that none waits for another.
+fn work_on_jobs(
+    background: &TaskTracker,
+    db: &Db,
+    workers: Vec<jobs::Worker>,
+    stop: &CancellationToken,
+) {
+    if workers.is_empty() {
+        return;
+    }
+    let kinds = workers.iter().map(jobs::Worker::kind).collect();
+    background.spawn(jobs::measure(db.clone(), kinds, stop.clone()));
+    for worker in workers {
+        background.spawn(jobs::run(db.clone(), worker, stop.clone()));
+    }
 }
 
 fn relay_of(context: &Context, stop: CancellationToken) -> impl Future<Output = ()> + use<> {

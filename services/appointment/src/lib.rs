@@ -47,6 +47,7 @@ pub fn service(ctx: &Context) -> Result<Service, Broken> {
         routes,
         openapi,
         consumers: Vec::new(),
+        jobs: Vec::new(),
         tasks: Vec::new(),
         prunes: Vec::new(),
     })

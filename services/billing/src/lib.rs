@@ -58,6 +58,7 @@ pub fn service(context: &Context) -> Result<Service, Broken> {
         routes,
         openapi,
         consumers: vec![Arc::new(consume::Billing::new(context))],
+        jobs: Vec::new(),
         tasks: vec![("reconcile payments", task(move |stop| reconciler.run(stop)))],
         prunes: vec![Prune {
             what: "forgetting the sandbox gateway's old charges",

@@ -46,6 +46,7 @@ pub fn service(context: &Context) -> Result<Service, Broken> {
         routes,
         openapi,
         consumers: vec![Arc::new(consumer)],
+        jobs: Vec::new(),
         tasks: vec![
             ("fetch contact points", task(move |stop| fetcher.run(stop))),
             ("send messages", task(move |stop| sender.run(stop))),

@@ -55,6 +55,7 @@ pub fn service(context: &Context) -> Result<Service, Broken> {
         routes,
         openapi,
         consumers: Vec::new(),
+        jobs: Vec::new(),
         tasks,
         prunes: Vec::new(),
     })

@@ -14,8 +14,9 @@ mod error;
 mod tx;
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -70,6 +71,8 @@ pub struct Db {
     schema: &'static str,
     clock: Clock,
     appended: Arc<Notify>,
+    /// By kind of job.
+    enqueued: Arc<Mutex<BTreeMap<&'static str, Arc<Notify>>>>,
 }
 
 impl Db {
@@ -92,7 +95,14 @@ impl Db {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| Broken::defect("making the connection pool", e))?;
-        Ok(Self { pool, config, schema: settings.schema, clock, appended: Arc::default() })
+        Ok(Self {
+            pool,
+            config,
+            schema: settings.schema,
+            clock,
+            appended: Arc::default(),
+            enqueued: Arc::default(),
+        })
     }
 
     pub const fn schema(&self) -> &'static str {
@@ -111,6 +121,13 @@ impl Db {
     /// Resolves after a unit of work with events has committed.
     pub(crate) fn appended(&self) -> &Notify {
         &self.appended
+    }
+
+    /// Resolves after a unit of work that has enqueued jobs of this kind has committed.
+    pub(crate) fn jobs_enqueued(&self, kind: &'static str) -> Arc<Notify> {
+        // Nothing that holds it can panic halfway.
+        let mut kinds = self.enqueued.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(kinds.entry(kind).or_default())
     }
 
     #[expect(clippy::disallowed_methods, reason = "the doors themselves")]

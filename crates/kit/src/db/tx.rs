@@ -154,6 +154,12 @@ impl<R> Tx<R> {
         self.on_commit(move || waiting.notify_one());
     }
 
+    /// Wakes who works on jobs of this kind in this process once this is committed.
+    pub(crate) fn wake_jobs_on_commit(&mut self, kind: &'static str) {
+        let enqueued = self.db.jobs_enqueued(kind);
+        self.wake_on_commit(&enqueued);
+    }
+
     /// Queues a statement that appends events and gives the id of each and the transaction's number. The relay is woken once they are
     /// committed.
     pub(crate) fn append(&mut self, statement: Statement) {

@@ -16,13 +16,14 @@ use tokio_postgres::{Client, Error};
 pub type Rights = &'static [(&'static str, &'static str)];
 
 /// The rights of every service to what every schema has. Each list is in the order of the alphabet.
-const PLUMBING: [(&str, &str); 9] = [
+const PLUMBING: [(&str, &str); 10] = [
     ("dead_letter", "INSERT, SELECT, UPDATE"),
     ("idempotency", "DELETE, INSERT, SELECT, UPDATE"),
     // What waits behind a dead letter was not received yet.
     ("inbox", "DELETE, INSERT, SELECT"),
     // What people did is written by who may write it, and what was migrated by who migrates.
     ("intervention", "SELECT"),
+    ("job", "DELETE, INSERT, SELECT, UPDATE"),
     // Written by the functions that remove what is past retention.
     ("kept_since", "SELECT"),
     ("maintenance", "SELECT"),

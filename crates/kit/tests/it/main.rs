@@ -6,6 +6,7 @@
 mod bus;
 mod crowds;
 mod doors;
+mod jobs;
 mod maintenance;
 mod moved;
 mod readiness;

@@ -41,6 +41,7 @@ fn nothing(_: &Context) -> Result<Service, Broken> {
         )
         .1,
         consumers: vec![Arc::new(Idle)],
+        jobs: Vec::new(),
         tasks: Vec::new(),
         prunes: Vec::new(),
     })

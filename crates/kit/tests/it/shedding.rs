@@ -32,6 +32,7 @@ fn slow(_: &Context) -> Result<Service, Broken> {
         )
         .1,
         consumers: Vec::new(),
+        jobs: Vec::new(),
         tasks: Vec::new(),
         prunes: Vec::new(),
     })

@@ -58,6 +58,7 @@ fn things(_: &Context) -> Result<Service, Broken> {
         )
         .1,
         consumers: Vec::new(),
+        jobs: Vec::new(),
         tasks: Vec::new(),
         prunes: Vec::new(),
     })
