@@ -95,8 +95,10 @@ impl Facts {
         }
         let rows = client
             .query(
-                "SELECT caller, key, id, bill_id, amount, status, extract(epoch FROM now() - coalesce(next_check_at, created_at))::float8
-                 FROM billing.payment",
+                "SELECT p.caller, p.key, p.id, p.bill_id, p.amount, p.status,
+                        extract(epoch FROM now() - coalesce(j.held_until, p.created_at))::float8
+                 FROM billing.payment p
+                      LEFT JOIN billing.job j ON j.kind = 'payment.reconcile' AND j.key = p.id::text",
                 &[],
             )
             .await

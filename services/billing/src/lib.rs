@@ -22,10 +22,11 @@ mod reconcile;
 use std::sync::Arc;
 
 use hospital_kit::{
+    jobs::Worker,
     maintenance::Prune,
     migrate::Schema,
     outcome::Broken,
-    service::{Context, Service, task},
+    service::{Context, Service},
 };
 
 refinery::embed_migrations!("migrations");
@@ -52,14 +53,13 @@ pub fn schema() -> Schema {
 pub fn service(context: &Context) -> Result<Service, Broken> {
     let gateway: gateway::SharedGateway = Arc::new(gateway::Sandbox::new(context.db.clone()));
     let (routes, openapi) = api::routes(context, &gateway);
-    let reconciler = reconcile::Reconciler::new(context, gateway);
     Ok(Service {
         schema: schema(),
         routes,
         openapi,
         consumers: vec![Arc::new(consume::Billing::new(context))],
-        jobs: Vec::new(),
-        tasks: vec![("reconcile payments", task(move |stop| reconciler.run(stop)))],
+        jobs: vec![Worker::new(reconcile::Reconciler::new(context, gateway))],
+        tasks: Vec::new(),
         prunes: vec![Prune {
             what: "forgetting the sandbox gateway's old charges",
             sql: "SELECT sandbox_forget($1, $2)",

@@ -1,11 +1,14 @@
 //! Takes a payment: at once, or by reserving its amount until the card gateway has answered.
 
+use std::time::Duration;
+
 use hospital_contracts::billing::{PaymentMethod, PaymentStatus};
 use hospital_kit::{
     cause::Cause,
     db::Tx,
     http::Answer,
     idempotency::{Joint, Member},
+    jobs::{self, Handler},
     outcome::Outcome,
 };
 use hospital_types::{BillId, Money, PaymentId};
@@ -13,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::{
     payment::{Asked, PayRefused, Payment},
+    reconcile::{Reconciler, reconcile_after},
     settle::answer,
     store,
 };
@@ -55,21 +59,24 @@ pub(crate) fn pay<R: From<PayRefused>>(
 ) -> Vec<Payment> {
     let payments: Vec<Payment> =
         commands.iter().map(|(cmd, _)| cmd.payment(tx, PaymentStatus::Succeeded)).collect();
-    store::insert_payments(tx, &payments, None);
+    store::insert_payments(tx, &payments);
     store::add_paid(tx, &payments);
     let causes = commands.iter().map(|(_, cause)| *cause);
     store::append_each_completed(tx, &payments.iter().zip(causes).collect::<Vec<_>>());
     payments
 }
 
-/// A card's amount is held before the gateway is asked, so that nothing else can be paid from it meanwhile.
+/// A card's amount is held before the gateway is asked, so that nothing else can be paid from it
+/// meanwhile. Should this process die, the gateway is asked what became of it after this pause.
 pub(crate) async fn reserve<R: From<PayRefused>>(
     tx: &mut Tx<R>,
+    cause: &Cause,
     cmd: Pay,
-    check_after_s: f64,
+    check_after: Duration,
 ) -> Outcome<Payment, R> {
     let payment = cmd.payment(tx, PaymentStatus::Pending);
-    store::insert_payments(tx, std::slice::from_ref(&payment), Some(check_after_s));
+    store::insert_payments(tx, std::slice::from_ref(&payment));
+    jobs::enqueue(tx, cause, &Reconciler::KIND, &[reconcile_after(payment.id, check_after)]);
     store::add_reserved(tx, &payment);
     Ok(payment)
 }

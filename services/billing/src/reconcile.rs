@@ -1,31 +1,73 @@
-//! Asks the gateway about payments whose outcome is not known, until it is (docs/rules.md, P5).
+//! The job that asks the gateway about a payment whose outcome is not known, until it is
+//! (docs/rules.md, P5).
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use hospital_kit::{
     cause::Cause,
     db::{Db, Tx},
+    jobs::{Handler, Job, Kind, NewJob, Verdict},
     outcome::{Broken, Failure, Outcome},
     service::Context,
 };
+use hospital_types::PaymentId;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     gateway::{Known, SharedGateway},
     payment::{FailureCode, Payment, Settlement},
     settle::settle,
-    store::{self, DueCheck},
+    store,
 };
 
-/// How often it looks for payments that are due.
-const TICK: Duration = Duration::from_secs(1);
+/// How many payments are asked about at the same time.
+const AT_ONCE: usize = 8;
 
+/// The gateway works on it, and will know soon.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Asks about payments; it never charges.
 pub(crate) struct Reconciler {
     db: Db,
     gateway: SharedGateway,
     gateway_timeout: Duration,
     after_s: [u64; 3],
+}
+
+/// Which payment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Reconcile {
+    payment: PaymentId,
+}
+
+/// The job that asks about a payment, once so much time has passed.
+pub(crate) fn reconcile_after(payment: PaymentId, pause: Duration) -> NewJob<Reconcile> {
+    NewJob::new(payment, Reconcile { payment }).after(pause)
+}
+
+impl Handler for Reconciler {
+    type Payload = Reconcile;
+
+    /// Money is never given up on.
+    const KIND: Kind<Reconcile> = Kind::new("payment.reconcile").batch_max(20).attempts_max(None);
+
+    async fn work(&self, jobs: Vec<Job<Reconcile>>) -> Vec<Verdict> {
+        let ids = jobs.iter().map(|job| job.payload.payment).collect();
+        let cause = Cause::system("payment.reconcile");
+        let open = match store::open_payments(self.db.reader(&cause), ids).await {
+            Ok(open) => open,
+            Err(e) => return vec![Verdict::again(e); jobs.len()],
+        };
+        let mut open: HashMap<PaymentId, Payment> =
+            open.into_iter().map(|payment| (payment.id, payment)).collect();
+        let asked = jobs.into_iter().map(|job| {
+            let payment = open.remove(&job.payload.payment);
+            self.reconcile(job, payment)
+        });
+        stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
+    }
 }
 
 impl Reconciler {
@@ -39,48 +81,45 @@ impl Reconciler {
         }
     }
 
-    /// Looks at once, for what a crash left behind, and then again and again.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            match self.round().await {
-                Ok(0) => {}
-                Ok(_) => continue,
-                Err(e) => tracing::warn!(error = %e, "payments cannot be reconciled at the moment"),
-            }
-            // Whether the pause is over or the stop came is looked at next.
-            let _ = timeout(TICK, stop.cancelled()).await;
-        }
-    }
-
-    /// Asks about the payments that are due; gives how many there were.
-    async fn round(&self) -> Result<usize, Broken> {
-        let due = store::claim_checks(&self.db, 20).await?;
-        for check in &due {
-            self.check(check).await?;
-        }
-        Ok(due.len())
-    }
-
-    async fn check(&self, due: &DueCheck) -> Result<(), Broken> {
-        let payment = &due.payment;
-        let known =
-            timeout(self.gateway_timeout, self.gateway.lookup(payment.id, payment.amount)).await;
-        let (settlement, next) = match known {
+    async fn reconcile(&self, job: Job<Reconcile>, payment: Option<Payment>) -> Verdict {
+        // Somebody has settled it meanwhile.
+        let Some(payment) = payment else { return Verdict::Done };
+        let asked = self.gateway.lookup(payment.id, payment.amount);
+        let (settlement, verdict) = match timeout(self.gateway_timeout, asked).await {
             Ok(Ok(Known::Charged(amount))) if amount == payment.amount => {
-                (Settlement::Succeeded, None)
+                (Settlement::Succeeded, Verdict::Done)
             }
-            Ok(Ok(Known::Charged(other))) => (Settlement::Conflicted(other), None),
-            Ok(Ok(Known::Failed(code))) => (Settlement::Failed(code), None),
-            Ok(Ok(Known::Nothing)) => (Settlement::Failed(FailureCode::NotCharged), None),
-            // It will know soon.
-            Ok(Ok(Known::Processing)) => (Settlement::Unknown, Some(2.0)),
-            Ok(Err(_)) | Err(_) => (Settlement::Unknown, Some(self.after(due.checks))),
+            Ok(Ok(Known::Charged(other))) => (Settlement::Conflicted(other), Verdict::Done),
+            Ok(Ok(Known::Failed(code))) => (Settlement::Failed(code), Verdict::Done),
+            Ok(Ok(Known::Nothing)) => (Settlement::Failed(FailureCode::NotCharged), Verdict::Done),
+            Ok(Ok(Known::Processing)) => {
+                let because = "the payment gateway is still at work";
+                (Settlement::Unknown, Verdict::again_after(SOON, because))
+            }
+            Ok(Err(no_answer)) => {
+                (Settlement::Unknown, Verdict::again_after(self.after(job.attempts), no_answer))
+            }
+            Err(_) => {
+                let because = "the payment gateway gave no answer in time";
+                (Settlement::Unknown, Verdict::again_after(self.after(job.attempts), because))
+            }
         };
         tracing::info!(payment = %payment.id, ?settlement, "asked the gateway again");
-        let cause = Cause::system("payment.reconcile");
-        let work = async move |tx: &mut Tx<Infallible>| {
-            settle(tx, &cause, payment.id, settlement, next).await
-        };
+        match self.settle(&job, payment.id, settlement).await {
+            Ok(()) => verdict,
+            Err(e) => Verdict::again(e),
+        }
+    }
+
+    async fn settle(
+        &self,
+        job: &Job<Reconcile>,
+        payment: PaymentId,
+        settlement: Settlement,
+    ) -> Result<(), Broken> {
+        let cause = job.cause("payment.reconcile");
+        let work =
+            async move |tx: &mut Tx<Infallible>| settle(tx, &cause, payment, settlement).await;
         let done: Outcome<Option<Payment>, Infallible> =
             self.db.write("payment.reconcile", work).await;
         match done {
@@ -90,9 +129,9 @@ impl Reconciler {
         }
     }
 
-    /// Seconds until the next look, after so many.
-    fn after(&self, checks: i32) -> f64 {
-        let place = usize::try_from(checks).unwrap_or(0).min(2);
-        Duration::from_secs(self.after_s[place]).as_secs_f64()
+    /// The pause before the next look, after so many.
+    fn after(&self, attempts: u32) -> Duration {
+        let place = usize::try_from(attempts).unwrap_or(usize::MAX).min(self.after_s.len() - 1);
+        Duration::from_secs(self.after_s[place])
     }
 }

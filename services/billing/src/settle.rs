@@ -24,7 +24,6 @@ pub(crate) async fn settle(
     cause: &Cause,
     id: PaymentId,
     settlement: Settlement,
-    next_check_s: Option<f64>,
 ) -> Outcome<Option<Payment>, Infallible> {
     let Some(mut payment) = store::payment_for_update(tx, id).await? else { return Ok(None) };
     if !matches!(payment.status, PaymentStatus::Pending | PaymentStatus::Unknown) {
@@ -47,7 +46,7 @@ pub(crate) async fn settle(
     if matches!(settlement, Settlement::Succeeded | Settlement::Failed(_)) {
         payment.settled_at = Some(now);
     }
-    store::update_payment(tx, &payment, next_check_s);
+    store::update_payment(tx, &payment);
     match settlement {
         Settlement::Succeeded => {
             store::reserved_to_paid(tx, &payment, payment.amount);
@@ -106,7 +105,7 @@ pub(crate) async fn settle_by_hand(
             return Err(SettleRefused::ChargeUnusable { charged: payment.amount }.into());
         }
         payment.status = PaymentStatus::Succeeded;
-        store::update_payment(tx, &payment, None);
+        store::update_payment(tx, &payment);
         store::reserved_to_paid(tx, &payment, asked)
             .refuse_on("bill_not_overpaid", SettleRefused::Overpayment)
             .refuse_on("bill_takes_payments", SettleRefused::NotPayable);
@@ -115,7 +114,7 @@ pub(crate) async fn settle_by_hand(
         let code = FailureCode::SettledAsFailed;
         payment.status = PaymentStatus::Failed;
         payment.failure = Some(code.as_str().to_owned());
-        store::update_payment(tx, &payment, None);
+        store::update_payment(tx, &payment);
         fail(tx, cause, &payment, code);
     }
     store::insert_settlement(tx, cause, &payment, asked, &decided.reason);

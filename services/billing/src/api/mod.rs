@@ -31,8 +31,8 @@ struct App {
     zone: TimeZone,
     gateway: SharedGateway,
     gateway_timeout: Duration,
-    /// When an unknown payment is looked at first, in seconds.
-    reconcile_after_s: f64,
+    /// When an unknown payment is looked at first.
+    reconcile_after: Duration,
 }
 
 /// The service's routes, with their state, and their document.
@@ -45,7 +45,7 @@ pub(crate) fn routes(context: &Context, gateway: &SharedGateway) -> (Router, Ope
         zone: context.config.facility.time_zone(),
         gateway: SharedGateway::clone(gateway),
         gateway_timeout: Duration::from_millis(billing.gateway_timeout_ms),
-        reconcile_after_s: Duration::from_secs(billing.reconcile_after_s[0]).as_secs_f64(),
+        reconcile_after: Duration::from_secs(billing.reconcile_after_s[0]),
     };
     let routes = OpenApiRouter::new()
         .routes(routes!(service_types::put))

@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::extract::State;
 use hospital_contracts::billing::{BillStatus, PaymentMethod, PaymentStatus, PaymentView};
@@ -11,6 +11,7 @@ use hospital_kit::{
         StepProblems, not_null,
     },
     idempotency::{self, Explain, Once, Request},
+    jobs::{self, Handler},
     outcome::Outcome,
 };
 use hospital_types::{Actor, Faults, MoneyInput, Payment as PaymentKind, PaymentId, Role, text};
@@ -24,6 +25,7 @@ use crate::{
     gateway::Charge,
     pay::{Pay, reserve},
     payment::{Asked, PayRefused, Payment, SettleRefused, Settlement},
+    reconcile::{self, Reconciler},
     settle::{ByHand, answer, settle, settle_by_hand},
     store::{self, PaymentFilter},
 };
@@ -188,9 +190,10 @@ impl App {
     /// Reserves, asks the gateway outside of any transaction, settles.
     async fn pay_by_card(&self, request: Request, cmd: Pay, token: &str) -> Answer {
         let cause = request.cause.clone();
-        // Should this process die, the reconciler finds the payment after this time.
-        let check_after_s = self.gateway_timeout.as_secs_f64() + 3.0;
-        let work = async move |tx: &mut Tx<PayRefused>| reserve(tx, cmd, check_after_s).await;
+        let reserving = cause.clone();
+        let check_after = self.gateway_timeout + Duration::from_secs(3);
+        let work =
+            async move |tx: &mut Tx<PayRefused>| reserve(tx, &reserving, cmd, check_after).await;
         let payment = match idempotency::claim(&self.db, request, |_| None, work).await {
             Once::Fresh(payment, _) => payment,
             Once::Answered(answer) => return answer,
@@ -198,13 +201,21 @@ impl App {
         let charged =
             timeout(self.gateway_timeout, self.gateway.charge(payment.id, token, payment.amount))
                 .await;
-        let (settlement, next_check_s) = match charged {
-            Ok(Ok(Charge::Succeeded)) => (Settlement::Succeeded, None),
-            Ok(Ok(Charge::Failed(code))) => (Settlement::Failed(code), None),
-            Ok(Err(_)) | Err(_) => (Settlement::Unknown, Some(self.reconcile_after_s)),
+        let settlement = match charged {
+            Ok(Ok(Charge::Succeeded)) => Settlement::Succeeded,
+            Ok(Ok(Charge::Failed(code))) => Settlement::Failed(code),
+            Ok(Err(_)) | Err(_) => Settlement::Unknown,
         };
+        let reconcile_after = self.reconcile_after;
         let work = async move |tx: &mut Tx<Infallible>| {
-            settle(tx, &cause, payment.id, settlement, next_check_s).await
+            let settled = settle(tx, &cause, payment.id, settlement).await?;
+            if settlement == Settlement::Unknown {
+                let job = reconcile::reconcile_after(payment.id, reconcile_after);
+                jobs::enqueue(tx, &cause, &Reconciler::KIND, &[job]);
+            } else {
+                jobs::cancel(tx, &Reconciler::KIND, vec![payment.id.to_string()]);
+            }
+            Ok(settled)
         };
         let settled: Outcome<Option<Payment>, Infallible> =
             self.db.write("payment.settle", work).await;

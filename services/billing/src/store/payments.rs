@@ -7,7 +7,7 @@ use hospital_contracts::billing::{
 use hospital_kit::{
     append_each_from, append_from,
     cause::Cause,
-    db::{Db, Reader, Tx, Written},
+    db::{Reader, Tx, Written},
     outcome::{Broken, Outcome},
     sql,
 };
@@ -19,16 +19,12 @@ use super::money;
 use crate::payment::{Asked, FailureCode, PayRefused, Payment};
 
 /// Queues payments, all in one statement. Their bills and currencies are checked at the commit.
-pub(crate) fn insert_payments<R: From<PayRefused>>(
-    tx: &mut Tx<R>,
-    payments: &[Payment],
-    check_after_s: Option<f64>,
-) {
+pub(crate) fn insert_payments<R: From<PayRefused>>(tx: &mut Tx<R>, payments: &[Payment]) {
     let statement = tx.write(sql!(
         "INSERT INTO payment (id, version, bill_id, amount, currency, method, status, reference, caller, route, key, created_at,
-                              settled_at, next_check_at)
+                              settled_at)
          SELECT p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.reference, p.caller, p.route, p.key, p.created_at,
-                p.settled_at, now() + make_interval(secs => $14)
+                p.settled_at
          FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                      $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
               AS p (id, version, bill_id, amount, currency, method, status, reference, caller, route, key, created_at, settled_at)",
@@ -45,7 +41,6 @@ pub(crate) fn insert_payments<R: From<PayRefused>>(
         each(payments, |p| p.asked.key.clone()),
         each(payments, |p| p.created_at),
         each(payments, |p| p.settled_at),
-        check_after_s,
     ));
     if let [first, ..] = payments {
         let refused = PayRefused::BillUnknownOrOtherCurrency { bill: first.bill };
@@ -266,17 +261,16 @@ pub(crate) fn append_cancelled_if_closed<R>(tx: &mut Tx<R>, cause: &Cause, bill:
     );
 }
 
-pub(crate) fn update_payment<R>(tx: &mut Tx<R>, payment: &Payment, next_check_s: Option<f64>) {
+pub(crate) fn update_payment<R>(tx: &mut Tx<R>, payment: &Payment) {
     tx.write(sql!(
         "UPDATE payment SET version = $2, status = $3, failure = $4, settled_at = $5,
-                next_check_at = now() + make_interval(secs => $6), amount = $7, charged = $8, charged_currency = $9
+                next_check_at = NULL, amount = $6, charged = $7, charged_currency = $8
          WHERE id = $1",
         payment.id,
         payment.version,
         payment.status.as_str(),
         payment.failure.clone(),
         payment.settled_at,
-        next_check_s,
         payment.amount.minor(),
         payment.charged.map(Money::minor),
         payment.charged.map(|charged| charged.currency().code().to_owned()),
@@ -372,28 +366,18 @@ pub(crate) async fn payments(
     Ok(rows.iter().map(payment).collect())
 }
 
-/// A payment whose gateway is to be asked, and how often it was.
-pub(crate) struct DueCheck {
-    pub(crate) payment: Payment,
-    pub(crate) checks: i32,
-}
-
-/// Takes payments that are due for a look, for half a minute: another replica leaves them alone meanwhile.
-pub(crate) async fn claim_checks(db: &Db, limit: i64) -> Result<Vec<DueCheck>, Broken> {
+/// Which of these payments the gateway has still to be asked about.
+pub(crate) async fn open_payments(
+    db: Reader<'_>,
+    payments: Vec<PaymentId>,
+) -> Result<Vec<Payment>, Broken> {
     let rows = db
-        .write_alone("payment.claim-checks", sql!(
-            "UPDATE payment p SET next_check_at = now() + interval '30 seconds', checks = p.checks + 1
-             WHERE p.id IN (SELECT d.id FROM payment d WHERE d.status IN ('pending', 'unknown') AND d.next_check_at <= now()
-                            ORDER BY d.next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-             RETURNING p.id, p.version, p.bill_id, p.amount, p.currency, p.method, p.status, p.failure, p.reference, p.caller, p.route,
-                       p.key, p.created_at, p.settled_at, p.charged, p.charged_currency, p.checks",
-            limit,
+        .read(sql!(
+            select_payment!("WHERE p.id = ANY ($1) AND p.status IN ('pending', 'unknown')"),
+            payments,
         ))
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| DueCheck { payment: payment(row), checks: row.get("checks") })
-        .collect())
+    Ok(rows.iter().map(payment).collect())
 }
 
 fn charged(row: &Row) -> Option<Money> {

@@ -84,7 +84,9 @@ async fn a_crash_between_the_charge_and_its_record_charges_once() {
     let payment = id(&reply.body).to_owned();
     // As if the process had died after the gateway charged: the payment pending and due, no answer stored, no event.
     let crashed = format!(
-        "UPDATE billing.payment SET status = 'pending', settled_at = NULL, next_check_at = now() + interval '1 hour' WHERE id = '{payment}';
+        "UPDATE billing.payment SET status = 'pending', settled_at = NULL WHERE id = '{payment}';
+         INSERT INTO billing.job (kind, key, payload, held_until)
+         VALUES ('payment.reconcile', '{payment}', '{{\"payment\": \"{payment}\"}}', now() + interval '1 hour');
          UPDATE billing.bill SET paid = 0, reserved = 10000;
          UPDATE billing.idempotency SET status = NULL, headers = NULL, body = NULL WHERE key = 'k'"
     );
@@ -93,7 +95,7 @@ async fn a_crash_between_the_charge_and_its_record_charges_once() {
     let meanwhile = till.pay("k", &card(&bill, "100.00", "tok_ok")).await;
     assert_eq!((meanwhile.status, meanwhile.code()), (409, "idempotency-key-in-progress"));
     assert_eq!(meanwhile.headers["retry-after"], "1");
-    till.app.db.execute("UPDATE billing.payment SET next_check_at = now()").await.unwrap();
+    till.app.db.execute("UPDATE billing.job SET held_until = now()").await.unwrap();
     till.settled(&payment, "succeeded").await;
     till.assert_bill(&bill, "partially-paid", 10_000, 0).await;
     let again = till.pay("k", &card(&bill, "100.00", "tok_ok")).await;
@@ -110,7 +112,9 @@ async fn a_crash_before_the_charge_charges_nothing() {
     let crashed = format!(
         "DELETE FROM billing.sandbox_charge;
          UPDATE billing.bill SET paid = 0, reserved = 10000;
-         UPDATE billing.payment SET status = 'pending', settled_at = NULL, next_check_at = now() WHERE id = '{payment}'"
+         UPDATE billing.payment SET status = 'pending', settled_at = NULL WHERE id = '{payment}';
+         INSERT INTO billing.job (kind, key, payload)
+         VALUES ('payment.reconcile', '{payment}', '{{\"payment\": \"{payment}\"}}')"
     );
     till.app.db.execute(&crashed).await.unwrap();
     till.settled(&payment, "failed").await;

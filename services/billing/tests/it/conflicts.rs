@@ -20,7 +20,7 @@ async fn conflicted(till: &Till, bill: &Value, key: &str, charged: i64, currency
     let payment = id(&unknown.body);
     let other = format!(
         "UPDATE billing.sandbox_charge SET amount = {charged}, currency = '{currency}' WHERE payment_id = '{payment}';
-         UPDATE billing.payment SET next_check_at = now() WHERE id = '{payment}'"
+         UPDATE billing.job SET held_until = now() WHERE key = '{payment}'"
     );
     till.app.db.execute(&other).await.unwrap();
     till.settled(payment, "conflicted").await;

@@ -14,6 +14,7 @@ mod payments;
 mod prices;
 mod races;
 mod reading;
+mod rollout;
 mod seen_elsewhere;
 mod till;
 mod traces;

@@ -7,7 +7,10 @@ use hospital_contracts::{
 use hospital_kit::bus::Record;
 use hospital_types::EventId;
 
-use crate::{seen_elsewhere::headers, till::Till};
+use crate::{
+    seen_elsewhere::headers,
+    till::{Till, card, id},
+};
 
 fn record<E: DomainEvent>(event: &E, trace: &str) -> Record {
     let mut headers = headers(&EventId::new().to_string(), &E::cloud_type());
@@ -46,4 +49,20 @@ async fn what_a_batch_causes_carries_the_trace_of_what_caused_it() {
             assert_eq!(carried[3..35], trace(kind, n), "{topic}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_gateway_says_later_carries_the_trace_of_the_payment() {
+    let till = Till::open().await;
+    let bill = till.booked("consultation").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = till.app.request(reqwest::Method::POST, "/payments").bearer_auth(&till.cashier);
+    let request = request.header("idempotency-key", "k");
+    let request = request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let body = card(&bill, "100.00", "tok_timeout_charged");
+    let unknown = hospital_testkit::read(request.json(&body)).await;
+    assert_eq!(unknown.status, 202, "{}", unknown.text);
+    till.settled(id(&unknown.body), "succeeded").await;
+    let told = till.app.topic_of("payment.completed", 1).await;
+    assert_eq!(told[0].header("traceparent").unwrap()[3..35], *trace);
 }
