@@ -19,7 +19,6 @@ use hospital_kit::{
     service::Context,
 };
 use hospital_types::{AppointmentId, BillId, NotificationId, PatientId, PractitionerId};
-use tokio::sync::Notify;
 
 use crate::{
     message::Message,
@@ -32,20 +31,14 @@ use crate::{
 pub(crate) struct Notifications {
     writer: Writer,
     names: Names,
-    fetch_due: Arc<Notify>,
     tray: Arc<Tray>,
 }
 
 impl Notifications {
-    pub(crate) fn new(
-        context: &Context,
-        fetch_due: &Arc<Notify>,
-        tray: &Arc<Tray>,
-    ) -> Result<Self, Broken> {
+    pub(crate) fn new(context: &Context, tray: &Arc<Tray>) -> Result<Self, Broken> {
         Ok(Self {
             writer: Writer::new(&context.config.facility),
             names: Names::new(context)?,
-            fetch_due: Arc::clone(fetch_due),
             tray: Arc::clone(tray),
         })
     }
@@ -190,10 +183,9 @@ impl Consume for Notifications {
                 _ => messages.extend(self.message(event)?),
             }
         }
-        store::want_contacts(tx, &wanted);
+        store::request_contacts(tx, &wanted);
         let place = self.tray.promise();
         let dispatches = store::insert_deliveries(tx, messages, place.room).await?;
-        tx.wake_on_commit(&self.fetch_due);
         tx.on_commit(move || place.keep(dispatches));
         Ok(())
     }

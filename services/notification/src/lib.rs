@@ -8,7 +8,7 @@ mod store;
 
 mod api;
 mod consume;
-mod fetch;
+mod contact_sync;
 mod names;
 mod send;
 mod tray;
@@ -16,12 +16,12 @@ mod tray;
 use std::sync::Arc;
 
 use hospital_kit::{
+    jobs::Worker,
     maintenance::Prune,
     migrate::Schema,
     outcome::Broken,
     service::{Context, Service, task},
 };
-use tokio::sync::Notify;
 
 refinery::embed_migrations!("migrations");
 
@@ -37,20 +37,17 @@ pub fn schema() -> Schema {
 /// The service, from what every service is made from.
 pub fn service(context: &Context) -> Result<Service, Broken> {
     let (routes, openapi) = api::routes(context);
-    let (fetch_due, tray) = (Arc::new(Notify::new()), Arc::new(tray::Tray::default()));
-    let consumer = consume::Notifications::new(context, &fetch_due, &tray)?;
-    let fetcher = fetch::Fetcher::new(context, fetch_due, Arc::clone(&tray))?;
+    let tray = Arc::new(tray::Tray::default());
+    let consumer = consume::Notifications::new(context, &tray)?;
+    let contacts = contact_sync::ContactSync::new(context, Arc::clone(&tray))?;
     let sender = send::Sender::new(context, tray)?;
     Ok(Service {
         schema: schema(),
         routes,
         openapi,
         consumers: vec![Arc::new(consumer)],
-        jobs: Vec::new(),
-        tasks: vec![
-            ("fetch contact points", task(move |stop| fetcher.run(stop))),
-            ("send messages", task(move |stop| sender.run(stop))),
-        ],
+        jobs: vec![Worker::new(contacts)],
+        tasks: vec![("send messages", task(move |stop| sender.run(stop)))],
         prunes: vec![
             Prune {
                 what: "forgetting old messages",

@@ -4,8 +4,10 @@ use std::{collections::HashMap, convert::Infallible};
 
 use hospital_contracts::notification::{NotificationKind, NotificationStatus};
 use hospital_kit::{
+    cause::Cause,
     db::{Db, Reader, Tx},
     inbox::Poison,
+    jobs::{self, Handler},
     outcome::{Broken, Failure, Outcome},
     sql,
 };
@@ -15,24 +17,34 @@ use hospital_types::{
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::message::{Delivery, Message};
+use crate::{
+    contact_sync::{ContactSync, sync_contact},
+    message::{Delivery, Message},
+};
 
-/// Queues the wish for contact points of at least these versions.
-pub(crate) fn want_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
+/// Queues the request for contact points of at least these versions.
+pub(crate) fn request_contacts(tx: &mut Tx<Poison>, wanted: &[(PatientId, i32)]) {
     if wanted.is_empty() {
         return;
     }
     let (patients, versions): (Vec<PatientId>, Vec<i32>) = wanted.iter().copied().unzip();
     tx.write(sql!(
-        "INSERT INTO contact AS c (patient_id, wanted_version)
-         SELECT w.patient_id, max(w.version) FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version)
+        "INSERT INTO contact AS c (patient_id, wanted_version, next_fetch_at)
+         SELECT w.patient_id, max(w.version), NULL FROM unnest($1::uuid[], $2::integer[]) AS w (patient_id, version)
          GROUP BY 1 ORDER BY 1
          ON CONFLICT ON CONSTRAINT contact_of
-         DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = now(), missing = 0
+         DO UPDATE SET wanted_version = excluded.wanted_version, next_fetch_at = NULL, missing = 0
          WHERE c.wanted_version < excluded.wanted_version",
-        patients,
+        patients.clone(),
         versions,
     ));
+    sync_contacts(tx, patients);
+}
+
+fn sync_contacts(tx: &mut Tx<Poison>, patients: Vec<PatientId>) {
+    let jobs: Vec<_> = patients.into_iter().map(sync_contact).collect();
+    // One job stands for all events that ask for it, so it has no event's trace.
+    jobs::enqueue(tx, &Cause::system("contact.sync"), &ContactSync::KIND, &jobs);
 }
 
 /// Marks ids of a [`Dispatch`].
@@ -51,7 +63,7 @@ pub(crate) struct Dispatch {
 /// How many messages go into one dispatch: what a crash may send twice.
 const DISPATCH: usize = 128;
 
-/// Writes new messages, and the wish for contact points that nobody has asked for yet, all in one statement. Up to `room` messages whose contact
+/// Writes new messages, and the request for contact points that nobody has asked for yet, in one statement. Up to `room` messages whose contact
 /// point is known are claimed for this process at once, in dispatches, and given back to be sent when all of this is committed; the others
 /// are due.
 pub(crate) async fn insert_deliveries(
@@ -74,10 +86,11 @@ pub(crate) async fn insert_deliveries(
                  LEFT JOIN contact c ON c.patient_id = m.patient_id
              ), strangers AS (
                  -- Never heard of as yet, or not known to the patient service the last time.
-                 INSERT INTO contact (patient_id, wanted_version)
-                 SELECT DISTINCT patient_id, 1 FROM input WHERE stranger ORDER BY patient_id
-                 ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET next_fetch_at = now(), missing = 0
+                 INSERT INTO contact (patient_id, wanted_version, next_fetch_at)
+                 SELECT DISTINCT patient_id, 1, NULL::timestamptz FROM input WHERE stranger ORDER BY patient_id
+                 ON CONFLICT ON CONSTRAINT contact_of DO UPDATE SET next_fetch_at = NULL, missing = 0
                  WHERE contact.next_fetch_at = 'infinity'
+                 RETURNING patient_id
              ), written AS (
                  INSERT INTO delivery (id, event_id, kind, channel, recipient, patient_id, appointment_id, bill_id, subject, body, status,
                                        attempts, next_attempt_at, created_at, dispatch)
@@ -91,7 +104,8 @@ pub(crate) async fn insert_deliveries(
                  INSERT INTO dispatch (id, deliveries, lapses_at)
                  SELECT dispatch, array_agg(id), now() + interval '1 minute' FROM written WHERE dispatch IS NOT NULL GROUP BY dispatch
              )
-             SELECT id, recipient, dispatch FROM written WHERE dispatch IS NOT NULL",
+             SELECT id, recipient, dispatch, NULL::uuid AS stranger FROM written WHERE dispatch IS NOT NULL
+             UNION ALL SELECT NULL, NULL, NULL, patient_id FROM strangers",
             messages.iter().map(|m| m.id).collect::<Vec<_>>(),
             messages.iter().map(|m| m.event).collect::<Vec<_>>(),
             messages.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(),
@@ -106,13 +120,26 @@ pub(crate) async fn insert_deliveries(
             i64::try_from(DISPATCH).unwrap_or(i64::MAX),
         ))
         .await?;
+    let strangers = rows.iter().filter_map(|row| row.get("stranger")).collect();
+    sync_contacts(tx, strangers);
+    Ok(in_dispatches(&rows, messages, ids, now))
+}
+
+/// Puts what was claimed together again, from the texts and what the database made of them.
+fn in_dispatches(
+    rows: &[Row],
+    messages: Vec<Message>,
+    ids: Vec<DispatchId>,
+    now: Timestamp,
+) -> Vec<Dispatch> {
     let mut texts: HashMap<NotificationId, Message> =
         messages.into_iter().map(|message| (message.id, message)).collect();
     let mut dispatches: Vec<Dispatch> =
         ids.into_iter().map(|id| Dispatch { id, messages: Vec::new() }).collect();
-    for row in &rows {
-        let (message, dispatch): (NotificationId, DispatchId) =
+    for row in rows {
+        let claimed: (Option<NotificationId>, Option<DispatchId>) =
             (row.get("id"), row.get("dispatch"));
+        let (Some(message), Some(dispatch)) = claimed else { continue };
         let Some(message) = texts.remove(&message) else { continue };
         let Some(dispatch) = dispatches.iter_mut().find(|d| d.id == dispatch) else { continue };
         dispatch.messages.push(Claimed {
@@ -126,35 +153,50 @@ pub(crate) async fn insert_deliveries(
         });
     }
     dispatches.retain(|dispatch| !dispatch.messages.is_empty());
-    Ok(dispatches)
+    dispatches
 }
 
-/// Takes contact points that are due to be fetched, for some seconds: another replica leaves them alone meanwhile.
-pub(crate) async fn claim_contacts(db: &Db, limit: i64) -> Result<Vec<PatientId>, Broken> {
+/// What the patient service is still to be asked about a patient.
+pub(crate) struct ContactRequest {
+    pub(crate) patient: PatientId,
+    pub(crate) wanted_version: i32,
+    /// How often in a row it has said that there is no such patient.
+    pub(crate) missing: i32,
+}
+
+/// Which of these patients' contact points are not known as they were announced.
+pub(crate) async fn requested_contacts(
+    db: Reader<'_>,
+    patients: Vec<PatientId>,
+) -> Result<Vec<ContactRequest>, Broken> {
     let rows = db
-        .write_alone("contact.claim", sql!(
-            "UPDATE contact SET next_fetch_at = now() + interval '10 seconds'
-             WHERE patient_id IN (SELECT patient_id FROM contact WHERE known_version < wanted_version AND next_fetch_at <= now()
-                                  ORDER BY next_fetch_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-             RETURNING patient_id",
-            limit,
+        .read(sql!(
+            "SELECT patient_id, wanted_version, missing FROM contact
+             WHERE patient_id = ANY ($1) AND known_version < wanted_version",
+            patients,
         ))
         .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let request = |row: &Row| ContactRequest {
+        patient: row.get("patient_id"),
+        wanted_version: row.get("wanted_version"),
+        missing: row.get("missing"),
+    };
+    Ok(rows.iter().map(request).collect())
 }
 
-/// Keeps what the patient service answered; an older answer than the one that is there changes nothing.
-pub(crate) async fn keep_contact(
+/// Stores what the patient service answered; an older answer than the one that is there changes
+/// nothing.
+pub(crate) async fn store_contact(
     db: &Db,
     patient: PatientId,
     version: i32,
     email: Option<String>,
 ) -> Result<(), Broken> {
     db.write_alone(
-        "contact.keep",
+        "contact.store",
         sql!(
             "UPDATE contact SET known_version = $2, email = $3, failures = 0, missing = 0,
-                next_fetch_at = now() + interval '200 milliseconds'
+                next_fetch_at = NULL
          WHERE patient_id = $1 AND known_version <= $2",
             patient,
             version,
@@ -165,35 +207,26 @@ pub(crate) async fn keep_contact(
     .map(|_| ())
 }
 
-/// Tries again later: after half a second, doubled up to a minute.
-pub(crate) async fn postpone_contact(db: &Db, patient: PatientId) -> Result<(), Broken> {
-    db.write_alone("contact.postpone", sql!(
-        "UPDATE contact SET failures = failures + 1,
-                next_fetch_at = now() + least(interval '1 minute', interval '500 milliseconds' * 2 ^ least(failures, 10))
-         WHERE patient_id = $1",
-        patient,
-    ))
-    .await
-    .map(|_| ())
+/// Writes down that there was no answer: meanwhile an address from before is used.
+pub(crate) async fn defer_contact(db: &Db, patient: PatientId) -> Result<(), Broken> {
+    let statement =
+        sql!("UPDATE contact SET failures = failures + 1 WHERE patient_id = $1", patient);
+    db.write_alone("contact.defer", statement).await.map(|_| ())
 }
 
-/// Asks again after the next of these pauses, in seconds, about a patient whom the patient service
-/// does not know; after the last not before there is something new to tell them. Meanwhile an
-/// address from before is used.
-pub(crate) async fn miss_contact(
-    db: &Db,
-    patient: PatientId,
-    pauses_s: Vec<f64>,
-) -> Result<(), Broken> {
-    db.write_alone("contact.miss", sql!(
-        "UPDATE contact SET missing = missing + 1, failures = failures + 1,
-                -- Behind the last pause there is null.
-                next_fetch_at = coalesce(
-                    now() + make_interval(secs => ($2::double precision[])[missing + 1]), 'infinity')
+/// Writes down that the patient service does not know the patient, and whether nobody asks again
+/// before there is something new to tell them. Meanwhile an address from before is used.
+pub(crate) async fn miss_contact(db: &Db, patient: PatientId, last: bool) -> Result<(), Broken> {
+    db.write_alone(
+        "contact.miss",
+        sql!(
+            "UPDATE contact SET missing = missing + 1, failures = failures + 1,
+                next_fetch_at = CASE WHEN $2 THEN timestamptz 'infinity' END
          WHERE patient_id = $1",
-        patient,
-        pauses_s,
-    ))
+            patient,
+            last,
+        ),
+    )
     .await
     .map(|_| ())
 }

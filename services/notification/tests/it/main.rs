@@ -7,5 +7,6 @@ mod kinds;
 mod names;
 mod post;
 mod reading;
+mod rollout;
 mod seen_elsewhere;
 mod sending;
