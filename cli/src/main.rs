@@ -7,6 +7,7 @@ mod dlq;
 mod doctor;
 mod documents;
 mod import;
+mod jobs;
 mod journey;
 mod migrate;
 mod platform;
@@ -45,6 +46,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Journey(journey::JourneyArgs),
     Dlq(dlq::DlqArgs),
+    Jobs(jobs::JobsArgs),
     Replay(replay::ReplayArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
@@ -81,6 +83,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => return replay::run(&args, platform).await,
         Command::Journey(args) => return journey::run(&args, platform).await,
         Command::Dlq(args) => return dlq::run(args, platform).await,
+        Command::Jobs(args) => return jobs::run(args, platform).await,
         Command::Verify(args) => return verify::run(&args, platform).await,
         Command::Doctor(args) => return Ok(doctor::run(&args, platform)),
     }

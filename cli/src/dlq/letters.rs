@@ -92,7 +92,7 @@ pub(crate) struct Done {
 }
 
 /// A query over the same table of every schema.
-fn over_all(table: &str) -> String {
+pub(crate) fn over_all(table: &str) -> String {
     let parts: Vec<String> =
         SERVICES.iter().map(|schema| format!("SELECT * FROM {schema}.{table}")).collect();
     format!("({})", parts.join(" UNION ALL "))
@@ -195,18 +195,20 @@ pub(crate) async fn acts(
         over_all("intervention")
     );
     let rows = client.query(&sql, &[&letter, &limit]).await.context("reading what was done")?;
-    Ok(rows
-        .iter()
-        .map(|row| Done {
-            at: row.get("at"),
-            by: row.get("actor"),
-            os_user: row.get("os_user"),
-            database_user: row.get("database_user"),
-            act: row.get("act"),
-            reason: row.get("reason"),
-            group: row.get("consumer"),
-            letter: row.get("letter"),
-            detail: row.get("detail"),
-        })
-        .collect())
+    Ok(rows.iter().map(done).collect())
+}
+
+/// A row of the table of interventions.
+pub(crate) fn done(row: &Row) -> Done {
+    Done {
+        at: row.get("at"),
+        by: row.get("actor"),
+        os_user: row.get("os_user"),
+        database_user: row.get("database_user"),
+        act: row.get("act"),
+        reason: row.get("reason"),
+        group: row.get("consumer"),
+        letter: row.get("letter"),
+        detail: row.get("detail"),
+    }
 }

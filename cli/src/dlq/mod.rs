@@ -1,7 +1,7 @@
 //! `hospital dlq`: what consumers could not apply, and what is to become of it.
 
 mod act;
-mod letters;
+pub(crate) mod letters;
 pub(crate) mod print;
 
 use std::process::ExitCode;

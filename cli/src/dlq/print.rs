@@ -164,9 +164,12 @@ pub(super) fn plan(chosen: &[Letter], tired: &[Letter], done: &str, dry_run: boo
     }
 }
 
-fn act(done: &Done) {
+pub(crate) fn act(done: &Done) {
     let text = |name: &str| done.detail[name].as_str();
     let what = match (done.letter, text("log"), text("topic")) {
+        _ if text("job").is_some() => {
+            format!("{} {}", text("kind").unwrap_or("?"), text("job").unwrap_or("?"))
+        }
         (Some(letter), ..) => format!("{letter} of {}", text("topic").unwrap_or("?")),
         (None, Some(log), _) => format!("{} events of the {log} log", done.detail["events"]),
         (None, None, Some(topic)) => format!("{} events of {topic}", done.detail["events"]),

@@ -5,6 +5,7 @@
 mod docs;
 mod environment;
 mod isolation;
+mod jobs;
 mod rights;
 mod rotation;
 mod run;

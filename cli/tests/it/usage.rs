@@ -40,6 +40,7 @@ fn without_a_platform_a_command_says_how_to_start_one() {
         &["demo"],
         &["verify"],
         &["dlq", "list"],
+        &["jobs", "list"],
         &["replay", "--from-outbox"],
         &["journey", "2026-000001"],
         &["import", "synthea", "/"],
