@@ -164,7 +164,8 @@ fn documents_fit_into_a_hundred_columns() {
 
 /// Names behind the word table, and behind `FROM` where they have a schema.
 fn tables(text: &str) -> impl Iterator<Item = &str> {
-    let quoted = text.split("table `").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0));
+    let behind = |word| text.split(word).skip(1).filter_map(|rest| Some(rest.split_once('`')?.0));
+    let quoted = behind(" table `").chain(behind("(table `"));
     let is_name = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.');
     let queried = text.split("FROM ").skip(1).map(move |rest| {
         let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
