@@ -3,9 +3,9 @@
 -- Locks: nothing that exists. The version before works on.
 
 -- Whether a statement changed as many rows as it must. If not, the transaction ends as at a constraint that is called as the rule is.
-CREATE FUNCTION expect_rows(found bigint, expected bigint, rule text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION expect_rows(changed bigint, expected bigint, rule text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF found <> expected THEN
-        RAISE EXCEPTION '%: % rows, not %', rule, found, expected USING ERRCODE = 'RW001', CONSTRAINT = rule;
+    IF changed <> expected THEN
+        RAISE EXCEPTION '%: % rows, not %', rule, changed, expected USING ERRCODE = 'RW001', CONSTRAINT = rule;
     END IF;
 END $$;

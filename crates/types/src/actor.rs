@@ -150,19 +150,24 @@ impl Actor {
         self.scope() == Scope::Everything
     }
 
-    /// Whether the visits of `practitioner` are this actor's to work on: the desk's all are, a
-    /// practitioner's are their own. A practitioner whose token does not say who they are counts as
-    /// each of them.
+    /// Whether the visits of `practitioner` are this actor's to work on: the desk and the platform
+    /// itself work on all, a practitioner on their own. A practitioner whose token does not say who
+    /// they are counts as each of them.
     pub fn may_attend(&self, practitioner: PractitionerId) -> bool {
         let own = self.practitioner.is_none_or(|own| own == practitioner);
-        self.roles.intersects(DESK) || (self.roles.contains(Role::Practitioner) && own)
+        self.roles.iter().any(|role| match role {
+            Role::FrontDesk | Role::Admin | Role::Service => true,
+            Role::Practitioner => own,
+            Role::Cashier | Role::BillingManager | Role::Patient | Role::OnCall => false,
+        })
     }
 
     /// Whether the actor may know why `patient` visits `practitioner`: the desk, who gives the
     /// visit, and the patient.
     pub fn may_know_why(&self, patient: PatientId, practitioner: PractitionerId) -> bool {
+        let arranges_or_gives = self.roles.intersects(DESK.with(Role::Practitioner));
         let own = self.roles.contains(Role::Patient) && self.patient == Some(patient);
-        own || self.may_attend(practitioner)
+        own || (arranges_or_gives && self.may_attend(practitioner))
     }
 }
 
@@ -251,6 +256,17 @@ mod tests {
         assert!(!nobody.may_attend(practitioner) && !nobody.may_know_why(mine, practitioner));
         let nameless = Actor { patient: None, ..actor(&[Role::Patient]) };
         assert_eq!(nameless.scope(), Scope::Nothing, "a patient's token that names no patient");
+    }
+
+    #[test]
+    fn visits_are_worked_on_by_the_desk_their_practitioner_and_the_platform() {
+        let mine = PractitionerId::new();
+        for role in Role::ALL {
+            let actor = Actor { practitioner: Some(mine), ..actor(&[role]) };
+            let all = matches!(role, Role::FrontDesk | Role::Admin | Role::Service);
+            assert_eq!(actor.may_attend(mine), all || role == Role::Practitioner, "{role:?}");
+            assert_eq!(actor.may_attend(PractitionerId::new()), all, "{role:?}");
+        }
     }
 
     #[test]
