@@ -21,10 +21,14 @@ pub(crate) use fold_version;
 const WORD_MAX: usize = 60;
 const WHOLE_MAX: usize = 200;
 
-/// Of so many words of a name every two are an entry, and of so many every few that follow one
-/// another. Names have fewer.
+/// Of so many words of a name every two and every three are an entry, and so many that follow one
+/// another are written together. Names have fewer.
 const PAIRED_MAX: usize = 12;
 const JOINED_MAX: usize = 6;
+
+/// Words that take more bytes are not in an entry, which has to fit into an index: then a search
+/// looks at the patient's other entries.
+const ALL_MAX: usize = 1000;
 
 /// Signs inside a word that people leave out.
 const fn is_apostrophe(c: char) -> bool {
@@ -126,7 +130,7 @@ pub(crate) fn asked(name: &str) -> Vec<String> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) word: String,
-    /// All words of the patient, each after a space, where the entry is of several.
+    /// All words of the patient, each after a space, where the entry is of several, and they fit.
     pub(crate) words: Option<String>,
 }
 
@@ -138,20 +142,18 @@ impl Entry {
 }
 
 /// What a patient is found by: every word; words that follow one another, written together; the
-/// whole name, either way round; every word behind the first letter of every other one, so that a
-/// search for two words begins at few; the whole of it, as duplicates ask for it. A temporary name
-/// is found by its words, beside the others.
+/// whole name, either way round; every word behind the first letters of every one and every two of
+/// the others, so that a search for several words begins at few; the whole of it, as duplicates ask
+/// for it. A temporary name is found by its words, beside the others.
 pub(crate) fn entries(names: &[&str], temporary: Option<&str>) -> Vec<Entry> {
-    let (mut words, mut joined) = (BTreeSet::new(), BTreeSet::new());
+    let mut words = BTreeSet::new();
+    let segmented: Vec<Vec<String>> = names.iter().map(|name| segments(name)).collect();
+    let mut follow_one_another = vec![segmented.concat()];
+    follow_one_another.push(segmented.iter().rev().flatten().cloned().collect());
     for name in names.iter().copied().chain(temporary) {
         let segments = segments(name);
-        for (i, word) in segments.iter().enumerate().take(JOINED_MAX) {
-            let mut all = word.clone();
-            for next in segments.iter().take(JOINED_MAX).skip(i + 1) {
-                all.push_str(next);
-                joined.insert(cut(&all, WHOLE_MAX));
-            }
-        }
+        let first = &segments[..segments.len().min(JOINED_MAX)];
+        follow_one_another.extend((0..first.len()).map(|i| first[i..].to_vec()));
         words.extend(segments);
         // The parts between apostrophes are words for those who put a space there.
         let parts = plain(name);
@@ -162,30 +164,70 @@ pub(crate) fn entries(names: &[&str], temporary: Option<&str>) -> Vec<Entry> {
                 .map(|w| cut(w, WORD_MAX)),
         );
     }
-    let wholes: Vec<String> = names.iter().map(|name| segments(name).concat()).collect();
-    joined.insert(cut(&wholes.concat(), WHOLE_MAX));
-    joined.insert(cut(&wholes.iter().rev().map(String::as_str).collect::<String>(), WHOLE_MAX));
-    joined.remove("");
 
     let paired: Vec<&String> = words.iter().take(PAIRED_MAX).collect();
     let all: String = paired.iter().flat_map(|word| [" ", word.as_str()]).collect();
-    let mut entries = BTreeSet::new();
-    for first in &paired {
-        for word in paired.iter().filter(|word| *word != first) {
-            entries.extend(pair(first, word).map(|word| Entry { word, words: Some(all.clone()) }));
+    let all = Some(all).filter(|all| all.len() <= ALL_MAX);
+    let mut several = BTreeSet::new();
+    for word in &paired {
+        let others: Vec<&str> =
+            paired.iter().filter(|other| *other != word).map(|other| other.as_str()).collect();
+        for (i, other) in others.iter().enumerate() {
+            several.insert(among(&[other], word));
+            several.extend(others[..i].iter().map(|third| among(&[other, third], word)));
         }
     }
-    let together = joined.iter().filter(|word| !words.contains(*word)).cloned();
-    entries.extend(together.map(|word| Entry { word, words: Some(all.clone()) }));
-    let alone = words.iter().cloned().chain([whole(names)]);
-    entries.extend(alone.map(|word| Entry { word, words: None }));
-    entries.into_iter().collect()
+    for segments in follow_one_another {
+        let [first, rest @ ..] = &*segments else { continue };
+        let rest = rest.concat();
+        // Who has it as a word is found by that.
+        if !rest.is_empty() && !words.contains(&format!("{first}{rest}")) {
+            several.insert(cut(&joined(first, &rest), WHOLE_MAX));
+        }
+    }
+    let alone = words.into_iter().chain([whole(names)]);
+    let mut entries: Vec<Entry> = alone.map(|word| Entry { word, words: None }).collect();
+    entries.extend(several.into_iter().map(|word| Entry { word, words: all.clone() }));
+    entries
 }
 
-/// The entry of two words. It begins with a space, as no word does, so that no search for one word
-/// comes by it.
-pub(crate) fn pair(first: &str, word: &str) -> Option<String> {
-    first.chars().next().map(|letter| format!(" {letter} {word}"))
+/// The entry of a word of somebody who has others, too. It begins with a space, as no word does, so
+/// that no search for one word comes by it; letters of two others are not of one word, for they
+/// stand together.
+pub(crate) fn among(others: &[&str], word: &str) -> String {
+    let mut letters: Vec<char> = others.iter().filter_map(|other| other.chars().next()).collect();
+    letters.sort_unstable();
+    format!(" {} {word}", letters.into_iter().collect::<String>())
+}
+
+/// The entry of words written together, which tells where the first ends: a search comes only by
+/// those whose first word is shorter than what it asks for. The others are of people who have a
+/// word that begins so, and who may be very many.
+fn joined(first: &str, rest: &str) -> String {
+    format!("\t{first} {rest}")
+}
+
+/// What is found of a patient, as one text: the words, each after a space, and what is written
+/// together, each after a tab; nothing if that does not fit into an index.
+pub(crate) fn searched(names: &[&str], temporary: Option<&str>) -> Option<String> {
+    let mut searched = String::new();
+    for Entry { word, .. } in entries(names, temporary) {
+        if word.starts_with('\t') {
+            searched.push('\t');
+            searched.extend(word.split_whitespace());
+        } else if !word.starts_with(' ') {
+            searched.push(' ');
+            searched.push_str(&word);
+        }
+    }
+    Some(searched).filter(|searched| searched.len() <= ALL_MAX)
+}
+
+/// How the entries begin of words that, written together, begin with `asked`: for each place where
+/// the first of them may end.
+pub(crate) fn together(asked: &str) -> Vec<String> {
+    let ends = asked.char_indices().map(|(at, _)| at).skip(1).take(WORD_MAX);
+    ends.map(|at| asked.split_at(at)).map(|(first, rest)| joined(first, rest)).collect()
 }
 
 /// The entry that all have who have the same names, whichever is the family's.
@@ -238,11 +280,11 @@ mod tests {
     fn a_name_is_found_by_its_words_together_and_apart() {
         let has = |names: &[&str], word: &str| entries(names, None).iter().any(|e| e.word == word);
         for word in
-            ["o", "brien", "obrien", "d", "arcy", "darcy", "obriendarcy", "sineadobriendarcy"]
+            ["o", "brien", "obrien", "d", "arcy", "darcy", "\tobrien darcy", "\tsinead obriendarcy"]
         {
             assert!(has(&["Sinéad", "O'Brien-D’Arcy"], word), "{word}");
         }
-        for word in ["王", "小明", "王小明", "小明王", " 王 小明", " 小 王"] {
+        for word in ["王", "小明", "\t王 小明", "\t小明 王", " 王 小明", " 小 王"] {
             assert!(has(&["小明", "王"], word), "{word}");
         }
         let found = entries(&["Ann"], Some("Unknown Amber River 12"));
@@ -250,8 +292,10 @@ mod tests {
             [" a river", " r 12", " a amber"].iter().all(|w| found.iter().any(|e| e.word == *w))
         );
         assert!(found.iter().any(|e| e.word == whole(&["Ann"])), "{found:?}");
-        assert!(has(&["Anna Maria", "Lee"], "annamaria"));
-        assert!(has(&["Łukasz", "Żółć"], "lukaszzolc") && has(&["Łukasz", "Żółć"], "zolclukasz"));
+        assert!(has(&["Anna Maria", "Lee"], "\tanna maria"));
+        assert!(
+            has(&["Łukasz", "Żółć"], "\tlukasz zolc") && has(&["Łukasz", "Żółć"], "\tzolc lukasz")
+        );
         assert_eq!(whole(&["Łukasz", "Żółć"]), whole(&["zolc", "LUKASZ"]));
         assert_ne!(whole(&["Anna", "Maria"]), whole(&["Annamaria"]));
     }
@@ -260,10 +304,46 @@ mod tests {
     fn an_entry_of_several_words_tells_all_words_apart() {
         let found = entries(&["Anna Maria", "Rossi"], None);
         let words = |word: &str| found.iter().find(|e| e.word == word).unwrap().words.as_deref();
-        for word in ["annamaria", "annamariarossi", " r anna"] {
+        for word in ["\tanna maria", "\tanna mariarossi", " r anna", " mr anna", " ar maria"] {
             assert_eq!(words(word), Some(" anna maria rossi"), "{word}");
         }
         assert_eq!(words("rossi"), None);
+    }
+
+    #[test]
+    fn what_is_written_together_is_asked_for_by_where_its_first_word_ends() {
+        assert_eq!(together("zoë"), ["\tz oë", "\tzo ë"]);
+        assert!(together("z").is_empty() && together("").is_empty());
+        assert_eq!(together(&"z".repeat(200)).len(), WORD_MAX);
+        let found = entries(&["Marie Anne", "Dupont"], None);
+        for asked in ["mariean", "marieannedup", "dupontmarie"] {
+            let begins = together(asked);
+            let finds = |e: &Entry| begins.iter().any(|begin| e.word.starts_with(begin));
+            assert!(found.iter().any(finds), "{asked}");
+        }
+        let garcia = entries(&["Anna", "Garcia"], None);
+        let begins = together("garcia");
+        assert!(!garcia.iter().any(|e| begins.iter().any(|begin| e.word.starts_with(begin))));
+    }
+
+    #[test]
+    fn what_is_found_is_one_text() {
+        let found = searched(&["Anna", "O'Brien"], Some("Unknown Amber"));
+        let text = " amber anna brien o obrien unknown\tannaobrien\tobrienanna\tunknownamber";
+        assert_eq!(found.as_deref(), Some(text));
+        let long: String = ('a'..='z').map(|c| c.to_string().repeat(60) + " ").collect();
+        assert_eq!(searched(&[&long], None), None);
+    }
+
+    #[test]
+    fn entries_fit_into_an_index() {
+        let longest = |c: char| c.to_string().repeat(60) + " ";
+        let many: String = ('𐐨'..='𐐳').map(longest).collect();
+        for entry in entries(&[&many, &many], Some(&many)) {
+            let bytes = entry.word.len() + entry.words.map_or(0, |words| words.len());
+            // A third of a page, less the other columns.
+            assert!(bytes < 2600, "{bytes}");
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(super) struct SearchQuery {
     /// that came unescaped, and so as a space, is understood.
     #[param(min_length = 3, example = "+16175550100")]
     phone: Option<String>,
-    /// `1980`, `1980-06` or `1980-06-05`. Finds all who may be born then, the earliest first.
+    /// `1980`, `1980-06` or `1980-06-05`. Finds all who may be born then; without a
+    /// name, the earliest first.
     #[param(example = "1990-01-02", pattern = "^[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?$")]
     birth_date: Option<String>,
     /// `system|value`.

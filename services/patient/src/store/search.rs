@@ -93,7 +93,14 @@ macro_rules! is_together_only {
 /// be thousands.
 macro_rules! has_together {
     ($n:literal) => {
-        concat!($n, ".word >= $6 AND ", $n, ".word < $7 AND ", is_together_only!($n))
+        concat!(
+            "EXISTS (SELECT 1 FROM unnest($6::text[], $7::text[]) AS t (low, high) WHERE ",
+            $n,
+            ".word >= t.low AND ",
+            $n,
+            ".word < t.high) AND ",
+            is_together_only!($n)
+        )
     };
 }
 
@@ -113,15 +120,19 @@ macro_rules! first_entry {
     };
 }
 
-/// Whether a name was not asked for, or the patient `p` is found by it.
+/// Whether a name was not asked for, or the patient `p` is found by it: as its words tell, or else
+/// its entries.
 macro_rules! named {
     () => {
         concat!(
-            "($3::text IS NULL OR EXISTS (SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND (",
+            "($3::text IS NULL
+              OR CASE WHEN $16::text[] IS NOT NULL AND p.words IS NOT NULL
+                      THEN p.words LIKE ALL ($8) OR p.words LIKE ANY ($16)
+                      ELSE EXISTS (SELECT 1 FROM patient_name n WHERE n.patient_id = p.id AND (",
             has_words!("n"),
             " OR ",
             has_together!("n"),
-            ")))"
+            ")) END)"
         )
     };
 }
@@ -161,7 +172,7 @@ macro_rules! search_by {
 /// the precision is compared as part of a row leaves it one index, which has the order. `$of` is
 /// what an index of some of the patients asks for.
 macro_rules! by_birth {
-    ($of:literal) => {
+    ($of:expr) => {
         page!(
             by place: "SELECT p.id, p.birth_date AS place
      FROM unnest($10::text[], $11::date[], $12::date[]) AS b (precision, low, high)
@@ -181,25 +192,23 @@ macro_rules! by_birth {
     };
 }
 
-/// Those found by the entries that `$has`, from `$low` up to `$high`, after the entry `$last` of
-/// the patient `$1`. What an entry has to be beside what is `$cheap` is a query of its own:
-/// otherwise the planner would take it for rare, and sort all that are in the range.
+/// Those found by the entries that `$has`, in each of the `$ranges`, after the entry `$last` of the
+/// patient `$1`. What an entry has to be beside what is `$cheap` is a query of its own: otherwise
+/// the planner would take it for rare, and sort all that are in the range.
 macro_rules! found_by_name {
-    ($of:literal, $has:ident, $cheap:expr, $low:literal, $high:literal, $last:literal, $only:expr) => {
+    ($of:expr, $has:ident, $cheap:expr, $ranges:literal, $last:literal, $only:expr) => {
         concat!(
-            "SELECT n.id, n.word FROM last CROSS JOIN LATERAL (
+            "SELECT n.id, n.word FROM last CROSS JOIN ",
+            $ranges,
+            " AS t (low, high) CROSS JOIN LATERAL (
          SELECT * FROM (
              SELECT n.patient_id AS id, n.word FROM patient_name n
-             WHERE (n.word, n.patient_id) > (coalesce(",
+             WHERE (n.word, n.patient_id) > (greatest(t.low, ",
             $last,
-            ", ",
-            $low,
             "), CASE WHEN ",
             $last,
-            " IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE $1 END)
-               AND n.word < ",
-            $high,
-            " AND ",
+            " >= t.low THEN $1 ELSE '00000000-0000-0000-0000-000000000000' END)
+               AND n.word < t.high AND ",
             $of,
             $cheap,
             " AND (SELECT (SELECT ",
@@ -212,38 +221,80 @@ macro_rules! found_by_name {
     };
 }
 
-/// By a name of one word, in the order of [`by_name`]: a plan of a fifth of the size. `asked` is not
-/// read; it has what only the others ask for.
+/// By a name of one word, in the order of [`by_name`]: a plan of a fraction of the size. `asked` is
+/// not read; it has what only the others ask for.
 macro_rules! by_word {
-    ($of:literal) => {
+    ($of:expr) => {
         page!(
-            by place: "WITH asked AS (SELECT $5::text[], $6::text, $7::text, $8::text[], $16::text[], $17::text[]),
-              last AS MATERIALIZED (SELECT ",
+            by place: "WITH asked AS (SELECT $5::text[], $16::text[], $17::text[]), last AS MATERIALIZED (SELECT ",
             first_entry!(has_word, "$1"),
-            " AS apart) SELECT id, word AS place FROM (",
-            found_by_name!($of, has_word, "true", "$3", "$4", "last.apart", ""),
-            ") AS n"
+            " AS apart, ",
+            first_entry!(has_together, "$1"),
+            " AS together), apart AS MATERIALIZED (",
+            found_by_name!($of, has_word, "true", "(SELECT $3::text, $4::text)", "last.apart", ""),
+            " WHERE last.apart IS NOT NULL OR last.together IS NULL), together AS MATERIALIZED (",
+            found_together!($of, has_word),
+            together_after_apart!()
         )
     };
 }
 
-/// Of so many entries all are looked at, rather than those of another two words in their order.
+/// Those found by words written together, who do not have what `$has` apart: when the page has room
+/// for them.
+macro_rules! found_together {
+    ($of:expr, $has:ident) => {
+        found_by_name!(
+            $of,
+            has_together,
+            is_together_only!("n"),
+            "unnest($6::text[], $7::text[])",
+            "CASE WHEN last.apart IS NULL THEN last.together END",
+            concat!(" AND ", first_entry!($has, "n.patient_id"), " IS NULL")
+        )
+    };
+}
+
+macro_rules! together_after_apart {
+    () => {
+        " WHERE (SELECT count(*) FROM apart) < $2)
+     SELECT id, '1' || word AS place FROM apart UNION ALL SELECT id, '2' || word FROM together"
+    };
+}
+
+/// Of fewer entries than so many all are looked at, rather than those of another word in their
+/// order.
 macro_rules! few {
     () => {
-        "200"
+        "100"
+    };
+}
+
+/// Whether there are few entries from `$low` up to `$high`.
+macro_rules! are_few {
+    ($low:literal, $high:literal) => {
+        concat!(
+            "(SELECT count(*) FROM (SELECT 1 FROM patient_name n WHERE n.word >= ",
+            $low,
+            " AND n.word < ",
+            $high,
+            " LIMIT ",
+            few!(),
+            ") AS entries) < ",
+            few!()
+        )
     };
 }
 
 /// By name: first those who have all of the words, by the first entry that finds them, then by id;
 /// then, if the page has room for them, those who have them written together. So a page reads no
 /// more of the index than what it shows, however many begin like that: unless few of those have the
-/// other words. Then others of the entries of two words are mostly few: `rare` are the first such,
+/// other words. Then others of the entries of several words are mostly few: `rare` are the first,
 /// and whoever is found among them is put where they belong. A patient who is found by several
 /// entries comes by the first. What is asked of the patient itself is a query of its own: joined,
 /// the planner would take it for rare and begin there. `$of` is what an index of some of the
 /// entries asks for.
 macro_rules! by_name {
-    ($of:literal) => {
+    ($of:expr) => {
         page!(
             by place: "WITH last AS MATERIALIZED (SELECT ",
             first_entry!(has_words, "$1"),
@@ -251,10 +302,10 @@ macro_rules! by_name {
             first_entry!(has_together, "$1"),
             " AS together), rare AS MATERIALIZED (
          SELECT r.low, r.high FROM unnest($16::text[], $17::text[]) AS r (low, high)
-         WHERE (SELECT count(*) FROM (SELECT 1 FROM patient_name n WHERE n.word >= r.low AND n.word < r.high LIMIT ",
-            few!(),
-            ") AS entries) < ",
-            few!(),
+         WHERE NOT ",
+            are_few!("$3", "$4"),
+            " AND ",
+            are_few!("r.low", "r.high"),
             " LIMIT 1), among_few AS MATERIALIZED (
          SELECT n.id, n.word FROM last CROSS JOIN (
              SELECT few.id, ",
@@ -264,7 +315,7 @@ macro_rules! by_name {
                      SELECT n.patient_id FROM patient_name n
                      WHERE n.word >= rare.low AND n.word < rare.high AND ",
             $of,
-            "n.words LIKE ALL ($8) AND (SELECT ",
+            "(n.words LIKE ALL ($8)) IS NOT FALSE AND (SELECT ",
             holds!(),
             " FROM patient p WHERE p.id = n.patient_id) LIMIT ",
             few!(),
@@ -273,19 +324,17 @@ macro_rules! by_name {
            AND CASE WHEN last.apart IS NULL THEN n.word IS NOT NULL ELSE (n.word, n.id) > (last.apart, $1) END
          ORDER BY n.word, n.id LIMIT $2), apart AS MATERIALIZED (
          SELECT * FROM among_few UNION ALL (",
-            found_by_name!($of, has_words, has_others!("n"), "$3", "$4", "last.apart", ""),
-            " WHERE (last.apart IS NOT NULL OR last.together IS NULL) AND NOT EXISTS (SELECT 1 FROM rare))), together AS MATERIALIZED (",
             found_by_name!(
                 $of,
-                has_together,
-                is_together_only!("n"),
-                "$6",
-                "$7",
-                "CASE WHEN last.apart IS NULL THEN last.together END",
-                concat!(" AND ", first_entry!(has_words, "n.patient_id"), " IS NULL")
+                has_words,
+                has_others!("n"),
+                "(SELECT $3::text, $4::text)",
+                "last.apart",
+                ""
             ),
-            " WHERE $6 IS NOT NULL AND (SELECT count(*) FROM apart) < $2)
-     SELECT id, '1' || word AS place FROM apart UNION ALL SELECT id, '2' || word FROM together"
+            " WHERE (last.apart IS NOT NULL OR last.together IS NULL) AND NOT EXISTS (SELECT 1 FROM rare))), together AS MATERIALIZED (",
+            found_together!($of, has_words),
+            together_after_apart!()
         )
     };
 }
@@ -293,62 +342,83 @@ macro_rules! by_name {
 /// What to look for in the index of names.
 #[derive(Default)]
 struct Names {
-    /// The entries of two words, or of the only one; while not everybody has entries of two, those
-    /// of the longest word.
-    apart: Range,
+    /// The entries of a word, among those of the other words; while not everybody has such entries,
+    /// those of the longest word.
+    apart: Option<Range>,
     /// What the words of the patients so found are like, each after a space.
     others: Option<Vec<String>>,
-    /// The same patients by other entries of two words, of which there may be fewer.
+    /// The same patients by other entries, of which there may be fewer.
     rare: Vec<Range>,
-    /// The entries of all words, written together, if there are several.
-    together: Range,
+    /// The entries of all words, written together.
+    together: Vec<Range>,
     /// What the words are like of who has all of them apart.
     all: Option<Vec<String>>,
+    /// What one of the words is like of who has them together, once everybody's words are there.
+    as_one: Option<Vec<String>>,
 }
 
 /// From the first of the entries that begin with a text up to the last character that there is:
 /// nothing in a word is a wildcard.
-#[derive(Default)]
 struct Range {
-    low: Option<String>,
-    high: Option<String>,
+    low: String,
+    high: String,
 }
 
 impl Range {
     fn of(beginning: String) -> Self {
-        Self { high: Some(format!("{beginning}\u{10ffff}")), low: Some(beginning) }
+        Self { high: format!("{beginning}\u{10ffff}"), low: beginning }
+    }
+
+    fn columns(ranges: Vec<Self>) -> (Vec<String>, Vec<String>) {
+        ranges.into_iter().map(|range| (range.low, range.high)).unzip()
     }
 }
 
 impl Names {
-    /// Of two words the entries of both begin with the longest, for it finds the fewest: mostly.
+    /// The longest word leads, for it finds the fewest: mostly. Its entries are those of people who
+    /// have the next two, or one, as far as their first letters tell.
     fn of(words: &[String], all_folded: bool) -> Self {
-        let mut longest_first: Vec<&String> = words.iter().collect();
+        let mut longest_first: Vec<&str> = words.iter().map(String::as_str).collect();
         longest_first.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
-        match &*longest_first {
-            [] => Self::default(),
-            [word] => Self { apart: Range::of((*word).clone()), ..Self::default() },
-            [word, second, rest @ ..] => {
-                let pair = |first, word| fold::pair(first, word).filter(|_| all_folded);
-                // A letter alone is in the entry already.
-                let known = usize::from(all_folded && second.chars().count() == 1);
-                let others = longest_first.iter().skip(1 + known);
-                let rare = [second].into_iter().chain(rest).filter_map(|rare| pair(word, rare));
-                Self {
-                    apart: Range::of(pair(second, word).unwrap_or_else(|| (*word).clone())),
-                    others: Some(others.map(|word| like(word)).collect()),
-                    rare: rare.map(Range::of).collect(),
-                    together: Range::of(words.concat()),
-                    all: Some(words.iter().map(|word| like(word)).collect()),
-                }
-            }
+        let [word, rest @ ..] = &*longest_first else { return Self::default() };
+        let all = words.concat();
+        // Who has several words together may have them as one.
+        let as_one = (!rest.is_empty()).then(|| all.clone());
+        let together = fold::together(&all).into_iter().chain(as_one);
+        let mut names = Self {
+            apart: Some(Range::of((*word).to_owned())),
+            others: None,
+            rare: Vec::new(),
+            together: together.map(Range::of).collect(),
+            all: Some(words.iter().map(|word| like(' ', word)).collect()),
+            as_one: all_folded.then(|| vec![like(' ', &all), like('\t', &all)]),
+        };
+        if rest.is_empty() {
+            return names;
         }
+        let among = if all_folded { &rest[..rest.len().min(2)] } else { &[] };
+        if !among.is_empty() {
+            names.apart = Some(Range::of(fold::among(among, word)));
+            names.rare = (0..rest.len())
+                .map(|i| {
+                    let others = longest_first.iter().enumerate().filter(|(j, _)| *j != i + 1);
+                    let others: Vec<&str> =
+                        others.map(|(_, other)| *other).take(among.len()).collect();
+                    Range::of(fold::among(&others, rest[i]))
+                })
+                .collect();
+        }
+        // A letter alone is in the entry already.
+        let known = |i: usize, word: &str| i < among.len() && word.chars().count() == 1;
+        let others = rest.iter().enumerate().filter(|(i, word)| !known(*i, word));
+        names.others = Some(others.map(|(_, word)| like(' ', word)).collect());
+        names
     }
 }
 
-/// A pattern of texts in which a word begins so.
-fn like(word: &str) -> String {
-    let mut pattern = String::from("% ");
+/// A pattern of texts in which a word begins so, after a space or a tab.
+fn like(after: char, word: &str) -> String {
+    let mut pattern = format!("%{after}");
     for c in word.chars() {
         if matches!(c, '%' | '_' | '\\') {
             pattern.push('\\');
@@ -359,10 +429,19 @@ fn like(word: &str) -> String {
     pattern
 }
 
+/// Entries of who may be born then, and has the status if one is asked for.
+macro_rules! born_then {
+    () => {
+        "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19))
+         AND ($20::integer IS NULL OR n.born_day IN (0, $20))
+         AND ($15::text IS NULL OR n.inactive = ($15 = 'inactive')) AND "
+    };
+}
+
 /// What a statement asks for beside what every one does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Further {
-    Nothing,
+    AsOne,
     Rare,
     RareAndBirth,
 }
@@ -370,48 +449,40 @@ enum Further {
 impl Search {
     /// The statement that begins with what finds the fewest, and what it asks for beside the rest.
     fn begin(&self, all_folded: bool) -> (&'static str, Further) {
-        // On a day fewer are born than are called so; not so in a year, nor always in a month.
-        let on_a_day = self.birth_date.is_some_and(|date| date.precision() == DatePrecision::Day);
-        let inactive = self.status == Some(PatientStatus::Inactive);
         if self.identifier.is_some() {
             let sql = search_by!(
                 "p.id = (SELECT i.patient_id FROM patient_identifier i WHERE i.system = $13 AND i.value = $14)"
             );
-            return (sql, Further::Nothing);
+            return (sql, Further::AsOne);
         }
         if self.phone.is_some() {
             let sql = search_by!("split_part(p.phone, ';', 1) = split_part($9, ';', 1)");
-            return (sql, Further::Nothing);
+            return (sql, Further::AsOne);
         }
-        if self.words.is_empty() || on_a_day {
-            let sql =
-                if inactive { by_birth!("p.status = 'inactive' AND ") } else { by_birth!("") };
-            return (sql, Further::Nothing);
+        // Of those born on a day most are found without entries that know it.
+        let on_a_day = self.birth_date.is_some_and(|date| date.precision() == DatePrecision::Day);
+        if self.words.is_empty() || on_a_day && !all_folded {
+            let sql = match self.status {
+                None => by_birth!(""),
+                Some(PatientStatus::Active) => by_birth!("p.status = 'active' AND "),
+                Some(PatientStatus::Inactive) => by_birth!("p.status = 'inactive' AND "),
+            };
+            return (sql, Further::AsOne);
         }
         let one = self.words.len() == 1;
-        match (self.birth_date.is_some() && all_folded, inactive && all_folded) {
-            (true, true) => (
-                by_name!(
-                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND n.inactive AND "
-                ),
-                Further::RareAndBirth,
-            ),
-            (true, false) if one => (
-                by_word!(
-                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND "
-                ),
-                Further::RareAndBirth,
-            ),
-            (true, false) => (
-                by_name!(
-                    "n.born = $18 AND ($19::integer IS NULL OR n.born_month IN (0, $19)) AND "
-                ),
-                Further::RareAndBirth,
-            ),
-            (false, true) => (by_name!("n.inactive AND "), Further::Rare),
-            (false, false) if one => (by_word!(""), Further::Rare),
-            (false, false) => (by_name!(""), Further::Rare),
+        if self.birth_date.is_some() && all_folded {
+            let sql = if one { by_word!(born_then!()) } else { by_name!(born_then!()) };
+            return (sql, Further::RareAndBirth);
         }
+        let sql = match (self.status.filter(|_| all_folded), one) {
+            (None, true) => by_word!(""),
+            (None, false) => by_name!(""),
+            (Some(PatientStatus::Active), true) => by_word!("NOT n.inactive AND "),
+            (Some(PatientStatus::Active), false) => by_name!("NOT n.inactive AND "),
+            (Some(PatientStatus::Inactive), true) => by_word!("n.inactive AND "),
+            (Some(PatientStatus::Inactive), false) => by_name!("n.inactive AND "),
+        };
+        (sql, Further::Rare)
     }
 
     fn statement(self, after: Uuid, limit: i64, all_folded: bool) -> Statement {
@@ -436,17 +507,21 @@ impl Search {
         let year = self.birth_date.map(|date| i32::from(date.first().year()));
         let month = self.birth_date.filter(|date| date.precision() != DatePrecision::Year);
         let month = month.map(|date| i32::from(date.first().month()));
+        let day = self.birth_date.filter(|date| date.precision() == DatePrecision::Day);
+        let day = day.map(|date| i32::from(date.first().day()));
         let born = Born::on(self.birth_date);
+        let (low, high) = names.apart.map(|range| (range.low, range.high)).unzip();
+        let (together_low, together_high) = Range::columns(names.together);
         let (system, value) = self.identifier.map(|i| (i.system, i.value)).unzip();
         let mut statement = sql!(
             sql,
             after,
             limit,
-            names.apart.low,
-            names.apart.high,
+            low,
+            high,
             names.others,
-            names.together.low,
-            names.together.high,
+            together_low,
+            together_high,
             names.all,
             self.phone,
             born.precisions,
@@ -456,15 +531,17 @@ impl Search {
             value,
             status,
         );
-        if further != Further::Nothing {
-            let (low, high): (Vec<_>, Vec<_>) =
-                names.rare.into_iter().map(|range| (range.low, range.high)).unzip();
+        if further == Further::AsOne {
+            statement.values.push(Box::new(names.as_one));
+        } else {
+            let (low, high) = Range::columns(names.rare);
             statement.values.push(Box::new(low));
             statement.values.push(Box::new(high));
         }
         if further == Further::RareAndBirth {
             statement.values.push(Box::new(year));
             statement.values.push(Box::new(month));
+            statement.values.push(Box::new(day));
         }
         statement
     }

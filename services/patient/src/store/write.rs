@@ -44,8 +44,8 @@ pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
     tx.write(sql!(
         concat!(
             "INSERT INTO patient (id, version, status, given_name, family_name, temporary_name, birth_date, birth_precision, birth_estimated,
-                              gender, phone, email, language, address, created_at, updated_at, folded, entries)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16, ",
+                              gender, phone, email, language, address, created_at, updated_at, folded, words, entries)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $16, $17, ",
             entered!("$4::text", "$5::text", "$7::date", "$8::text", "$3::text"),
             ")"
         ),
@@ -65,6 +65,7 @@ pub(crate) fn insert(tx: &mut Tx<RegisterRefused>, patient: &Patient) {
         d.address.as_ref().map(|a| Json(a.expose().clone())),
         patient.created_at,
         folded(d),
+        Named::of(patient).words(),
     ));
     insert_names(tx, &[Named::of(patient)]);
     if !d.identifiers.is_empty() {
@@ -95,7 +96,7 @@ struct Named<'a> {
     id: PatientId,
     names: Vec<&'a str>,
     temporary: Option<&'a str>,
-    born: (i32, i32),
+    born: [i32; 3],
     inactive: bool,
 }
 
@@ -106,7 +107,7 @@ impl<'a> Named<'a> {
             id: patient.id,
             names: d.names(),
             temporary: d.temporary(),
-            born: year_and_month(d.birth.as_ref().map(|birth| *birth.date.expose())),
+            born: year_month_day(d.birth.as_ref().map(|birth| *birth.date.expose())),
             inactive: patient.status == PatientStatus::Inactive,
         }
     }
@@ -117,42 +118,56 @@ impl<'a> Named<'a> {
             id: row.get("id"),
             names: names.into_iter().filter(|name| !name.is_empty()).collect(),
             temporary: row.get("temporary_name"),
-            born: year_and_month(BirthColumns::read(row).map(|birth| birth.date.into_exposed())),
+            born: year_month_day(BirthColumns::read(row).map(|birth| birth.date.into_exposed())),
             inactive: status(row.get("status")) == PatientStatus::Inactive,
         }
     }
 }
 
+impl Named<'_> {
+    fn words(&self) -> Option<String> {
+        fold::searched(&self.names, self.temporary)
+    }
+}
+
 /// 0 for what is not known.
-fn year_and_month(birth: Option<PartialDate>) -> (i32, i32) {
-    let Some(birth) = birth else { return (0, 0) };
-    let known = birth.precision() != DatePrecision::Year;
-    (birth.first().year().into(), if known { birth.first().month().into() } else { 0 })
+fn year_month_day(birth: Option<PartialDate>) -> [i32; 3] {
+    let Some(birth) = birth else { return [0; 3] };
+    let (first, precision) = (birth.first(), birth.precision());
+    let month = if precision == DatePrecision::Year { 0 } else { first.month().into() };
+    let day = if precision == DatePrecision::Day { first.day().into() } else { 0 };
+    [first.year().into(), month, day]
 }
 
 /// Writes the entries that patients are found by.
 fn insert_names<R>(tx: &mut Tx<R>, patients: &[Named<'_>]) {
     let (mut owners, mut words, mut all) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut years, mut months, mut inactive) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut years, mut months, mut days) = (Vec::new(), Vec::new(), Vec::new());
+    let mut inactive = Vec::new();
     for patient in patients {
         for entry in fold::entries(&patient.names, patient.temporary) {
             owners.push(patient.id);
-            let (year, month) = patient.born;
-            years.push(entry.is_searched().then_some(year));
+            let [year, month, day] = patient.born;
+            let searched = entry.is_searched();
+            years.push(searched.then_some(year));
             months.push(month);
+            days.push(day);
+            inactive.push(searched.then_some(patient.inactive));
             words.push(entry.word);
             all.push(entry.words);
-            inactive.push(patient.inactive);
         }
     }
     tx.write(sql!(
-        "INSERT INTO patient_name (patient_id, word, words, born, born_month, inactive)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::integer[], $6::boolean[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO patient_name (patient_id, word, words, born, born_month, born_day, inactive)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::integer[],
+                              $6::integer[], $7::boolean[])
+         ON CONFLICT DO NOTHING",
         owners,
         words,
         all,
         years,
         months,
+        days,
         inactive,
     ));
 }
@@ -179,15 +194,18 @@ pub(crate) async fn fold_some(
     let patients: Vec<Named<'_>> = rows.iter().map(Named::read).collect();
     let ids: Vec<PatientId> = patients.iter().map(|patient| patient.id).collect();
     let Some(last) = ids.last().copied() else { return Ok(None) };
+    let words: Vec<Option<String>> = patients.iter().map(Named::words).collect();
     tx.write(sql!("DELETE FROM patient_name WHERE patient_id = ANY ($1)", ids.clone()));
     insert_names(tx, &patients);
     tx.write(sql!(
         concat!(
-            "UPDATE patient SET folded = '1/' || given_name || '/' || family_name, entries = ",
+            "UPDATE patient p
+             SET folded = '1/' || given_name || '/' || family_name, words = w.words, entries = ",
             entered!(),
-            " WHERE id = ANY ($1)"
+            " FROM unnest($1::uuid[], $2::text[]) AS w (id, words) WHERE p.id = w.id"
         ),
         ids,
+        words,
     ));
     Ok(Some(last))
 }
@@ -273,7 +291,8 @@ pub(crate) fn replace_identifiers(tx: &mut Tx<ChangeRefused>, patient: &Patient)
 pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient, entered: bool) {
     tx.write(sql!(
         concat!(
-            "UPDATE patient SET version = $2, status = $3, updated_at = $4, entries = CASE WHEN $5 THEN ",
+            "UPDATE patient SET version = $2, status = $3, updated_at = $4,
+                    words = CASE WHEN $5 THEN $6 ELSE words END, entries = CASE WHEN $5 THEN ",
             entered!("given_name", "family_name", "birth_date", "birth_precision", "$3::text"),
             " ELSE entries END WHERE id = $1"
         ),
@@ -282,5 +301,6 @@ pub(crate) fn update_version(tx: &mut Tx<ChangeRefused>, patient: &Patient, ente
         patient.status.as_str(),
         patient.updated_at,
         entered,
+        Named::of(patient).words(),
     ));
 }

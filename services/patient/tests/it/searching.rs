@@ -180,6 +180,76 @@ async fn who_has_the_words_apart_comes_before_who_has_them_together_and_once() {
     }
 }
 
+/// Registers these, whoever else is alike: born in 1980, with one phone number.
+async fn family(desk: &Desk, names: &[(&str, &str)]) -> Vec<PatientId> {
+    let mut registered = Vec::new();
+    for (given, family) in names {
+        let body = with(person(given, family, "1980-06-05"), "phone", json!("+16175550100"));
+        registered.push(desk.registered(&with(body, "acceptDuplicate", json!(true))).await);
+    }
+    registered
+}
+
+#[tokio::test]
+async fn who_has_one_word_comes_before_who_has_it_in_several_and_once() {
+    let desk = Desk::open().await;
+    let names = [("Garcia", "Lee"), ("Gar", "Cia"), ("Anna", "Garcia"), ("Ga", "Rcia Gar")];
+    let found = family(&desk, &names).await;
+    let [lee, gar, anna, ga] = *found else { unreachable!() };
+    let both = family(&desk, &[("Gar Cia", "Garcia")]).await[0];
+    eventually("all names to be folded", async || {
+        (desk.found("name=garcia").await == [lee, anna, both, ga, gar]).then_some(())
+    })
+    .await;
+    for query in ["birthDate=1980", "birthDate=1980-06", "birthDate=1980-06-05", "status=active"] {
+        let found = one_by_one(&desk, &format!("name=garcia&{query}")).await;
+        assert_eq!(found, [lee, anna, both, ga, gar], "{query}");
+    }
+    assert_eq!(one_by_one(&desk, "name=garcia").await, [lee, anna, both, ga, gar]);
+    assert_eq!(one_by_one(&desk, "name=garciag").await, [ga, both]);
+    assert_eq!(one_by_one(&desk, "name=gar%20cia").await, [gar, both, ga, lee, anna]);
+    let by_phone = "phone=%2B16175550100&name=garcia";
+    assert_eq!(one_by_one(&desk, by_phone).await, [lee, gar, anna, ga, both]);
+    assert_eq!(desk.change(gar, &json!({"familyName": "Lee"})).await.status, 200);
+    assert_eq!(one_by_one(&desk, by_phone).await, [lee, anna, ga, both]);
+    assert_eq!(one_by_one(&desk, "name=garcia").await, [lee, anna, both, ga]);
+}
+
+#[tokio::test]
+async fn who_has_three_words_is_found_by_them_in_any_order_and_by_their_beginnings() {
+    let desk = Desk::open().await;
+    let names = [
+        ("Anna Maria", "Garcia"),
+        ("Maria", "Garcia"),
+        ("Anna Garcia", "Maria Lopez"),
+        ("Annamaria", "Garcia"),
+    ];
+    let found = family(&desk, &names).await;
+    let [three, _, four, together] = *found else { unreachable!() };
+    eventually("all names to be folded", async || {
+        (desk.found("name=ann%20mar%20gar").await == [three, four]).then_some(())
+    })
+    .await;
+    for (typed, found) in [
+        ("anna%20maria%20garcia", &[three, four, together][..]),
+        ("garcia%20anna%20maria", &[three, four, together]),
+        ("garcia%20maria%20anna", &[three, four]),
+        ("garcia%20annamaria", &[together, three]),
+        ("m%20a%20g", &[three, four]),
+        ("a%20m%20garcia", &[three, four]),
+        ("g%20l%20maria", &[four]),
+        ("maria%20lopez%20garcia%20anna", &[four]),
+        ("maria%20lopez%20garcia%20x", &[]),
+        ("maria%20lopez%20garcia", &[four]),
+    ] {
+        assert_eq!(one_by_one(&desk, &format!("name={typed}")).await, found, "{typed}");
+        let with_phone = one_by_one(&desk, &format!("name={typed}&phone=%2B16175550100")).await;
+        let mut found = found.to_vec();
+        found.sort_by_key(|id| id.uuid());
+        assert_eq!(with_phone, found, "{typed} by the phone number");
+    }
+}
+
 #[tokio::test]
 async fn a_name_is_found_with_the_year_and_the_status_of_now() {
     let desk = Desk::open().await;
