@@ -111,9 +111,9 @@ async fn time_is_judged_at_every_use() {
     let f = fixture();
     let token = f.key.sign(&claims(), HOUR).unwrap();
     assert!(f.authority.verify(&token).await.is_ok());
-    f.clock.advance(HOUR + Duration::from_secs(29));
+    f.clock.advance(HOUR + Duration::from_secs(20));
     assert!(f.authority.verify(&token).await.is_ok(), "within the leeway");
-    f.clock.advance(Duration::from_secs(2));
+    f.clock.advance(Duration::from_secs(12));
     assert_eq!(f.authority.verify(&token).await, Err(TokenRejected::Expired));
     f.clock.step_back(2 * HOUR);
     assert_eq!(f.authority.verify(&token).await, Err(TokenRejected::NotYet));
