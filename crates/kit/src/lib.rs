@@ -1,6 +1,7 @@
 //! Runtime plumbing of the services, without a business noun in it.
 
 pub mod auth;
+pub mod backoff;
 pub mod batcher;
 pub mod bus;
 pub mod cause;

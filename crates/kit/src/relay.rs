@@ -16,6 +16,7 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::Backoff,
     bus::{BusError, Record, SharedBus},
     db::{Db, broken},
     outcome::Broken,
@@ -69,19 +70,20 @@ pub enum RelayError {
 /// Relays until it is told to stop; survives the loss of the database and of the bus. On a stop it publishes what is already
 /// committed, then ends.
 pub async fn run(db: Db, bus: SharedBus, settings: RelaySettings, stop: CancellationToken) {
-    let mut backoff = Backoff::default();
+    let mut failures = 0;
     while !stop.is_cancelled() {
         match Leader::elect(&db, &bus, settings).await {
             Ok(Some(mut leader)) => {
                 tracing::info!(schema = db.schema(), "this replica leads the relay");
-                if let Err(e) = leader.lead(&db, &stop, &mut backoff).await {
+                if let Err(e) = leader.lead(&db, &stop, &mut failures).await {
                     tracing::warn!(schema = db.schema(), error = %e, "the relay lost its database; it tries again");
                 }
             }
             Ok(None) => pause(settings.standby, &stop).await,
             Err(e) => {
                 tracing::warn!(schema = db.schema(), error = %e, "the relay cannot reach its database; it tries again");
-                pause(backoff.next(), &stop).await;
+                failures += 1;
+                pause(Backoff::UNREACHABLE.pause(failures), &stop).await;
             }
         }
     }
@@ -90,22 +92,6 @@ pub async fn run(db: Db, bus: SharedBus, settings: RelaySettings, stop: Cancella
 async fn pause(time: Duration, stop: &CancellationToken) {
     // Whether the time is over or the stop came first makes no difference to the caller.
     let _ = timeout(time, stop.cancelled()).await;
-}
-
-/// Growing pauses between tries: 50 ms, doubled up to 2 s.
-#[derive(Default)]
-struct Backoff(u32);
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let time = Duration::from_millis(50) * 2u32.pow(self.0.min(5));
-        self.0 += 1;
-        time.min(Duration::from_secs(2))
-    }
-
-    const fn reset(&mut self) {
-        self.0 = 0;
-    }
 }
 
 /// The one relay of a service that publishes, by a session lock that ends with its connection.
@@ -229,19 +215,19 @@ impl Leader {
         &mut self,
         db: &Db,
         stop: &CancellationToken,
-        backoff: &mut Backoff,
+        failures: &mut u32,
     ) -> Result<(), Broken> {
         loop {
             let stopping = stop.is_cancelled();
             match self.round().await {
                 Ok(0) if stopping => return Ok(()),
                 Ok(0) => {
-                    backoff.reset();
+                    *failures = 0;
                     let woken = timeout(self.settings.idle, db.appended().notified());
                     tokio::select! { _ = woken => {}, () = stop.cancelled() => {} }
                 }
                 Ok(published) => {
-                    backoff.reset();
+                    *failures = 0;
                     pause(self.settings.gathering(published), stop).await;
                 }
                 Err(RelayError::Database(e)) => return Err(e),
@@ -251,7 +237,8 @@ impl Leader {
                     if stopping {
                         return Ok(());
                     }
-                    pause(backoff.next(), stop).await;
+                    *failures += 1;
+                    pause(Backoff::UNREACHABLE.pause(*failures), stop).await;
                 }
             }
             // Somebody may put a dump back while the service runs.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hospital_kit::{db::Db, outcome::Broken, service::Context};
+use hospital_kit::{backoff::jittered, db::Db, outcome::Broken, service::Context};
 use hospital_types::NotificationId;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +101,12 @@ impl Sender {
                     "the patient has no e-mail address"
                 };
                 let error = Some(why.to_owned());
-                marks.push(Mark { id: one.id, status: "undeliverable", error, after_s: 0.0 });
+                marks.push(Mark {
+                    id: one.id,
+                    status: "undeliverable",
+                    error,
+                    after: Duration::ZERO,
+                });
                 continue;
             };
             attempts.push((dispatch, one.id, one.attempts));
@@ -148,8 +153,10 @@ impl Sender {
 
     fn mark(&self, id: NotificationId, attempts: i32, result: Result<(), NotSent>) -> Mark {
         match result {
-            Ok(()) => Mark { id, status: "sent", error: None, after_s: 0.0 },
-            Err(NotSent::Never(e)) => Mark { id, status: "dead", error: Some(e), after_s: 0.0 },
+            Ok(()) => Mark { id, status: "sent", error: None, after: Duration::ZERO },
+            Err(NotSent::Never(e)) => {
+                Mark { id, status: "dead", error: Some(e), after: Duration::ZERO }
+            }
             Err(NotSent::Later(e)) => {
                 let place = usize::try_from(attempts - 1).unwrap_or(0);
                 tracing::warn!(delivery = %id, attempts, error = e, "a message was not sent");
@@ -158,17 +165,15 @@ impl Sender {
                         id,
                         status: "pending",
                         error: Some(e),
-                        after_s: jittered(*seconds, id.uuid().as_u128()),
+                        after: jittered(
+                            Duration::from_secs(*seconds),
+                            &id.to_string(),
+                            attempts.unsigned_abs(),
+                        ),
                     },
-                    None => Mark { id, status: "dead", error: Some(e), after_s: 0.0 },
+                    None => Mark { id, status: "dead", error: Some(e), after: Duration::ZERO },
                 }
             }
         }
     }
-}
-
-/// A pause of up to a tenth more, so that what failed together does not come back together.
-fn jittered(seconds: u64, spread: u128) -> f64 {
-    let tenth = f64::from(u8::try_from(spread % 101).unwrap_or(0)) / 1000.0;
-    Duration::from_secs(seconds).as_secs_f64() * (1.0 + tenth)
 }

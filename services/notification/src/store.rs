@@ -1,6 +1,6 @@
 //! Every SQL statement of the service.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use hospital_contracts::notification::{NotificationKind, NotificationStatus};
 use hospital_kit::{
@@ -363,8 +363,8 @@ pub(crate) struct Mark {
     pub(crate) id: NotificationId,
     pub(crate) status: &'static str,
     pub(crate) error: Option<String>,
-    /// When it is tried again, in seconds.
-    pub(crate) after_s: f64,
+    /// In how long it is tried again.
+    pub(crate) after: Duration,
 }
 
 /// Marks single messages, which leave their dispatches, and marks what is left in these dispatches as sent. Gives the dispatches of which that
@@ -408,7 +408,7 @@ fn mark_alone(tx: &mut Tx<Infallible>, mark: &Mark) {
         mark.id,
         mark.status,
         mark.error.clone(),
-        mark.after_s,
+        mark.after.as_secs_f64(),
     ));
 }
 

@@ -7,7 +7,8 @@ use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Backoff, Job, Kind, Verdict};
+use super::{Job, Kind, Verdict};
+use crate::backoff::Backoff;
 
 /// Does the work of one kind of job.
 pub trait Handler: Send + Sync + 'static {

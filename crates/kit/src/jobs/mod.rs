@@ -9,14 +9,12 @@
 //! Leases and pauses between attempts are elapsed time, which all replicas must agree on, so the
 //! database's clock decides them.
 
-mod backoff;
 mod gauges;
 mod handler;
 mod queue;
 mod worker;
 
 pub use self::{
-    backoff::Backoff,
     gauges::measure,
     handler::{Handler, Worker},
     queue::{cancel, enqueue},
@@ -28,6 +26,7 @@ use std::{fmt, marker::PhantomData, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use crate::backoff::Backoff;
 use crate::cause::Cause;
 
 /// A kind of job, whose payload is a `P`: its name and how its jobs are worked on.

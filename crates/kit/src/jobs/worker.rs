@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Job, Verdict, Worker,
-    backoff::{Backoff, jittered},
     handler::Settings,
     queue::{self, End, Held, Recorded},
 };
-use crate::db::Db;
+use crate::{
+    backoff::{Backoff, jittered},
+    db::Db,
+};
 
 /// How long it sleeps at most: jobs that another process has enqueued are seen by then. NOTIFY
 /// would tell at once, but every commit with one waits for the commits of all others with one.
@@ -25,9 +27,6 @@ const SLEEP_MIN: Duration = Duration::from_millis(5);
 
 /// How long a handler that is at work when the process stops may go on.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Pauses while the database is away.
-const AWAY: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2) };
 
 /// Works on the jobs of one kind until told to stop, beside whoever does so in other processes.
 pub async fn run(db: Db, worker: Worker, stop: CancellationToken) {
@@ -48,7 +47,7 @@ pub async fn run(db: Db, worker: Worker, stop: CancellationToken) {
             Err(e) => {
                 failures += 1;
                 tracing::warn!(kind = name, error = %e, "jobs cannot be taken at the moment");
-                AWAY.pause(failures)
+                Backoff::UNREACHABLE.pause(failures)
             }
         };
         tokio::select! {
@@ -168,7 +167,7 @@ async fn write_down(db: &Db, held: &Held, settings: Settings, ends: &[Recorded])
             tracing::warn!(kind = held.kind, error = %e, "what became of jobs is not written down");
             return;
         }
-        tokio::time::sleep(AWAY.pause(tries)).await;
+        tokio::time::sleep(Backoff::UNREACHABLE.pause(tries)).await;
     }
 }
 

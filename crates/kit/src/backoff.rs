@@ -16,6 +16,10 @@ impl Backoff {
     /// From a second up to five minutes.
     pub const DEFAULT: Self = Self { first: Duration::from_secs(1), max: Duration::from_secs(300) };
 
+    /// While something that is needed, such as the database or the bus, cannot be reached.
+    pub const UNREACHABLE: Self =
+        Self { first: Duration::from_millis(50), max: Duration::from_secs(2) };
+
     /// The pause after so many attempts.
     pub fn pause(self, attempts: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1).min(30));
@@ -23,8 +27,9 @@ impl Backoff {
     }
 }
 
-/// A pause of up to a tenth more, so that what failed together does not come back together.
-pub(super) fn jittered(pause: Duration, key: &str, attempts: u32) -> Duration {
+/// A pause of up to a tenth more, so that what failed together does not come back together. It is
+/// always the same for a key and an attempt.
+pub fn jittered(pause: Duration, key: &str, attempts: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
     (key, attempts).hash(&mut hasher);
     let thousandths = u32::try_from(hasher.finish() % 101).unwrap_or(0);
