@@ -57,10 +57,6 @@ pub const TOPICS: [&str; 14] = [
     "payment.refunded",
 ];
 
-pub fn is_known_topic(topic: &str) -> bool {
-    TOPICS.contains(&topic)
-}
-
 /// Why a record cannot be understood. Each is poison: another try changes nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {

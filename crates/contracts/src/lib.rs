@@ -11,4 +11,4 @@ pub mod notification;
 pub mod patient;
 
 pub use catalogue::{EventType, PUBLISHERS, catalogue, publisher_of};
-pub use event::{CloudEvent, DomainEvent, EventError, TOPICS, is_known_topic};
+pub use event::{CloudEvent, DomainEvent, EventError, TOPICS};

@@ -21,7 +21,6 @@ use std::{
 };
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use futures_util::future::try_join_all;
 use tokio::sync::Notify;
 use tokio_postgres::{NoTls, Row, error::SqlState};
 use uuid::Uuid;
@@ -130,7 +129,7 @@ impl Db {
         Arc::clone(kinds.entry(kind).or_default())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the doors themselves")]
+    #[expect(clippy::disallowed_methods, reason = "the transaction boundaries themselves")]
     async fn connection(&self) -> Result<Object, Broken> {
         self.pool.get().await.map_err(|e| Broken::unavailable("taking a database connection", e))
     }
@@ -174,7 +173,7 @@ impl Db {
         Reader { db: self, cause }
     }
 
-    /// Opens a unit of work. Only the doors do; nothing has been sent to the server yet.
+    /// Opens a transaction. Only the transaction boundaries do; nothing has been sent to the server yet.
     pub(crate) async fn begin<R>(&self, name: &'static str) -> Result<Tx<R>, Broken> {
         let connection = self.connection().await?;
         Ok(Tx::new(connection, name, self.clock.now(), self.clone()))
@@ -215,16 +214,6 @@ impl Db {
     /// Answers whether the database can be reached and the service's role can work in it.
     pub async fn ready(&self) -> Result<(), Broken> {
         self.reader(&Cause::system("readiness")).read(sql!("SELECT 1")).await.map(|_| ())
-    }
-
-    /// Prepares statements on a connection and gives back the first that does not prepare. A test runs every statement of every
-    /// service through it.
-    pub async fn prepares(&self, statements: &[&'static str]) -> Result<(), Broken> {
-        let connection = self.connection().await?;
-        try_join_all(statements.iter().map(|sql| connection.prepare(sql)))
-            .await
-            .map(|_| ())
-            .map_err(|e| broken("preparing a statement", e))
     }
 
     /// Closes the pool; connections in use are closed as they come back.
