@@ -96,6 +96,22 @@ impl Begun {
         self.says(|_| Verdict::Done)
     }
 
+    /// Notes what it is given and is done with it when the gate is opened.
+    fn done_when(
+        &self,
+        gate: &Arc<Notify>,
+    ) -> impl Fn(Job<Told>) -> BoxFuture<'static, Verdict> + Send + Sync + use<> {
+        let (begun, gate) = (self.clone(), Arc::clone(gate));
+        move |job| {
+            begun.note(&job);
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                gate.notified().await;
+                Verdict::Done
+            })
+        }
+    }
+
     fn says(
         &self,
         verdict: impl Fn(&Job<Told>) -> Verdict + Send + Sync + 'static,
@@ -178,15 +194,7 @@ async fn a_job_of_a_process_that_died_is_done_by_another_when_the_lease_ends() {
 async fn only_who_has_the_lease_says_what_became_of_a_job() {
     let (db, pool) = schema().await;
     let (begun, gate) = (Begun::default(), Arc::new(Notify::new()));
-    let (noted, waited) = (begun.clone(), Arc::clone(&gate));
-    let slow = Process::start(&pool, move |job| {
-        noted.note(&job);
-        let waited = Arc::clone(&waited);
-        Box::pin(async move {
-            waited.notified().await;
-            Verdict::Done
-        })
-    });
+    let slow = Process::start(&pool, begun.done_when(&gate));
     enqueue(&pool, vec![job("a")]).await;
     eventually("it to be begun", async || (!begun.all().is_empty()).then_some(())).await;
     // As another does who believes that the first is dead.
@@ -290,15 +298,7 @@ async fn a_job_that_is_enqueued_twice_is_done_once_as_it_was_said_last() {
 async fn what_is_asked_for_again_while_it_is_worked_on_is_done_again_afterwards() {
     let (db, pool) = schema().await;
     let (begun, gate) = (Begun::default(), Arc::new(Notify::new()));
-    let (noted, waited) = (begun.clone(), Arc::clone(&gate));
-    let worker = Process::start(&pool, move |job| {
-        noted.note(&job);
-        let waited = Arc::clone(&waited);
-        Box::pin(async move {
-            waited.notified().await;
-            Verdict::Done
-        })
-    });
+    let worker = Process::start(&pool, begun.done_when(&gate));
     enqueue(&pool, vec![job("a")]).await;
     eventually("it to be begun", async || (begun.all().len() == 1).then_some(())).await;
     enqueue(&pool, vec![job("a")]).await;
@@ -316,15 +316,7 @@ async fn what_is_asked_for_again_while_it_is_worked_on_is_done_again_afterwards(
 async fn what_is_asked_for_again_at_the_last_moment_is_not_lost() {
     let (db, pool) = schema().await;
     let (begun, gate) = (Begun::default(), Arc::new(Notify::new()));
-    let (noted, waited) = (begun.clone(), Arc::clone(&gate));
-    let worker = Process::start(&pool, move |job| {
-        noted.note(&job);
-        let waited = Arc::clone(&waited);
-        Box::pin(async move {
-            waited.notified().await;
-            Verdict::Done
-        })
-    });
+    let worker = Process::start(&pool, begun.done_when(&gate));
     enqueue(&pool, vec![job("a")]).await;
     eventually("it to be begun", async || (begun.all().len() == 1).then_some(())).await;
     let asking = crate::support::session(&db.owner_url()).await;
@@ -445,15 +437,7 @@ async fn a_worker_that_stops_gives_back_what_does_not_come_to_an_end() {
 async fn a_worker_that_stops_ends_what_it_is_at() {
     let (db, pool) = schema().await;
     let (begun, gate) = (Begun::default(), Arc::new(Notify::new()));
-    let (noted, waited) = (begun.clone(), Arc::clone(&gate));
-    let worker = Process::start(&pool, move |job| {
-        noted.note(&job);
-        let waited = Arc::clone(&waited);
-        Box::pin(async move {
-            waited.notified().await;
-            Verdict::Done
-        })
-    });
+    let worker = Process::start(&pool, begun.done_when(&gate));
     enqueue(&pool, vec![job("a")]).await;
     eventually("it to be begun", async || (!begun.all().is_empty()).then_some(())).await;
     worker.stop.cancel();

@@ -19,10 +19,8 @@ use crate::desk::{Desk, at};
 const BOOKING: u32 = 0;
 const STEP: u32 = 1;
 
-#[tokio::test]
-async fn a_booking_is_one_flight_and_every_other_step_two() {
-    let desk = Desk::open().await;
-    let cmd = Book {
+async fn booking(desk: &Desk, own: Option<Limits>) -> Book {
+    Book {
         patient: desk.patients.active(),
         standing: Standing::Active,
         practitioner: desk.practitioner().await,
@@ -31,8 +29,15 @@ async fn a_booking_is_one_flight_and_every_other_step_two() {
         reason: None,
         back_dated: false,
         identifiers: Vec::new(),
-        own: Some(Limits { bookings_max: 20, hours_max: 24 }),
-    };
+        own,
+    }
+}
+
+#[tokio::test]
+async fn a_booking_is_one_flight_and_every_other_step_two() {
+    let desk = Desk::open().await;
+    let limits = Limits { bookings_max: 20, hours_max: 24 };
+    let cmd = booking(&desk, Some(limits)).await;
     let cause = Cause::system("test");
     let (booked, flights) = desk
         .db
@@ -120,17 +125,7 @@ impl From<BookingRefused> for ConfirmRefused {
 #[tokio::test]
 async fn a_booking_within_another_command_is_refused_in_the_words_of_that_command() {
     let desk = Desk::open().await;
-    let cmd = Book {
-        patient: desk.patients.active(),
-        standing: Standing::Active,
-        practitioner: desk.practitioner().await,
-        slot: Slot::stored(at("10:00"), at("10:30")),
-        service_type: "visit".to_owned(),
-        reason: None,
-        back_dated: false,
-        identifiers: Vec::new(),
-        own: None,
-    };
+    let cmd = booking(&desk, None).await;
     let cause = Cause::system("test");
     let confirm = |hold: Option<AppointmentId>| {
         let (desk, cmd, cause) = (&desk, &cmd, &cause);
